@@ -1,7 +1,7 @@
 """Synthetic tissue that looks like H&E at low power: eosin texture and haematoxylin nuclei, mixed as light is.
 
-Everything is drawn as amounts of two dyes and turned into colour by the Beer-Lambert law, `I = I0 * 10 ** -(h H + e E)`,
-so a stain augmentation in optical-density space sees what it would see on a real slide. It is a drawing, not a patient:
+Everything is drawn as amounts of two dyes and turned into colour by the Beer-Lambert law,
+`I = I0 * 10 ** -(h H + e E)`, so a stain augmentation in optical-density space sees what it would see on a real slide. It is a drawing, not a patient:
 good for tests, examples and a newcomer's first minute, of no use for measuring a model.
 
 Legend: H, W pixels of the field; lengths in micrometres unless said otherwise.
@@ -31,7 +31,7 @@ STAINS = (
 
 
 def noise(shape: tuple[int, int], scale: float, rng: np.random.Generator, stretch: float = 1.0) -> NDArray[np.float64]:
-    """Gives smooth noise of mean 0 and variance 1, float64 (H, W); `scale` and `scale * stretch` are its two lengths in pixels."""
+    """Gives smooth noise of mean 0 and variance 1, float64 (H, W), `scale` and `scale * stretch` pixels fine."""
     height, width = shape
     fy = np.fft.fftfreq(height)[:, None] * scale
     fx = np.fft.rfftfreq(width)[None, :] * scale * stretch
@@ -59,7 +59,7 @@ def soften(mask: NDArray[np.bool_], rounds: int = 2) -> NDArray[np.float64]:
 def scatter(
     shape: tuple[int, int], distance: float, count: int, rng: np.random.Generator, allowed: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Gives up to `count` random points (n, 2) as (y, x) pixels, no two closer than `distance` pixels, all where `allowed` is true."""
+    """Gives up to `count` random points (n, 2), (y, x) in pixels, all `allowed`, no two closer than `distance`."""
     cell = max(distance, 1.0)
     grid: dict[tuple[int, int], list[tuple[float, float]]] = {}
     kept: list[tuple[float, float]] = []
@@ -90,7 +90,7 @@ def stamp(
     nucleoli: int,
     edge: float,
 ) -> None:
-    """Draws one nucleus into the haematoxylin `field` (H, W) and marks its pixels in `inside` (H, W); `radius` is in pixels."""
+    """Draws a nucleus of `radius` pixels into the haematoxylin `field` (H, W) and marks it in `inside` (H, W)."""
     height, width = field.shape
     reach = radius * (1 + 2 * ragged) * stretch + 3
     y0, y1 = max(0, int(centre[0] - reach)), min(height, int(centre[0] + reach) + 2)
