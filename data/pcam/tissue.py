@@ -1,8 +1,8 @@
 """Synthetic tissue that looks like H&E at low power: eosin texture and haematoxylin nuclei, mixed as light is.
 
 Everything is drawn as amounts of two dyes and turned into colour by the Beer-Lambert law,
-`I = I0 * 10 ** -(h H + e E)`, so a stain augmentation in optical-density space sees what it would see on a real slide. It is a drawing, not a patient:
-good for tests, examples and a newcomer's first minute, of no use for measuring a model.
+`I = I0 * 10 ** -(h H + e E)`, so a stain augmentation in optical-density space sees what it would see on a real slide.
+It is a drawing, not a patient: good for tests, examples and a newcomer's first minute, of no use for measuring a model.
 
 Legend: H, W pixels of the field; lengths in micrometres unless said otherwise.
 """

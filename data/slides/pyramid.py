@@ -28,8 +28,8 @@ def write_pyramid(
 ) -> Path:
     """Writes `image` uint8 (H, W, 3) RGB, `mpp` micrometres per pixel, as a tiled pyramid, whole or not at all.
 
-    With `quality` (1 to 100) the tiles are JPEG, without it they are deflated and every pixel is kept. Levels halve until
-    both sides are at most `smallest` pixels. The resolution stands in the tags in pixels per centimetre.
+    With `quality` (1 to 100) the tiles are JPEG, without it they are deflated and every pixel is kept. Levels halve
+    until both sides are at most `smallest` pixels. The resolution stands in the tags in pixels per centimetre.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"a slide must be uint8 (H, W, 3), this is {image.dtype} {image.shape}")
