@@ -189,6 +189,7 @@ class P4MDenseNet(nn.Module):
     A lifting convolution halves the picture, then dense blocks follow each other with a 1x1 group convolution (which
     keeps `keep` of the channels) and a symmetric average pooling between two of them. Sides must be even, for the
     lifting convolution has stride 2. The result is invariant up to rounding; nothing is approximated.
+    Without `head` the net is a backbone: calling it returns the last feature map, (B, C, h, w).
     """
 
     def __init__(
@@ -198,6 +199,7 @@ class P4MDenseNet(nn.Module):
         blocks: tuple[int, ...] = (0, 2, 3, 3),
         keep: float = 0.7,
         stem_kernel: int = 6,
+        head: bool = True,
     ):
         super().__init__()
         self.stem = P4MConv(3, stem, stem_kernel, stride=2, lift=True)
@@ -209,7 +211,7 @@ class P4MDenseNet(nn.Module):
             channels = squeezed + layers * growth
         self.stages = nn.ModuleList(stages)
         self.channels = channels
-        self.head = nn.Linear(2 * channels, 1)
+        self.head = nn.Linear(2 * channels, 1) if head else None
 
     def group_features(self, x: Tensor) -> list[Tensor]:
         """Return the map on p4m after each dense block, a list of (B, C, H, W, G)."""
@@ -228,12 +230,15 @@ class P4MDenseNet(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Return the logits (B,) of such a map, from the mean of its central third and the mean of all of it."""
+        if self.head is None:
+            raise ValueError("this P4MDenseNet was built without a head: build it with head=True to get logits")
         whole = features.mean((2, 3))
         centre = central_third(features).mean((2, 3))
         return self.head(torch.cat((centre, whole), dim=1)).squeeze(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classify(self.features(x))
+        features = self.features(x)
+        return features if self.head is None else self.classify(features)
 
 
 def central_third(x: Tensor) -> Tensor:

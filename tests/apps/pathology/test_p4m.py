@@ -113,6 +113,16 @@ def test_the_map_for_grad_cam_turns_with_the_picture():
         torch.testing.assert_close(model.classify(before), model(x))
 
 
+def test_without_a_head_it_is_a_backbone():
+    whole, bare, x = net(), net(**SMALL, head=False), pictures(32)
+    bare.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith("head.")}, strict=True)
+    with torch.inference_mode():
+        assert torch.equal(bare(x), whole.features(x))
+        assert bare(x).shape == (2, bare.channels, 4, 4)
+    with pytest.raises(ValueError, match="without a head"):
+        bare.classify(bare(x))
+
+
 def test_a_filter_that_is_not_turned_breaks_the_symmetry():
     """The tests above can fail: spoil one index table and they do."""
     model = net()
