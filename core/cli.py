@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -45,6 +45,11 @@ def main(function: Callable[[], object]) -> None:
         sys.exit(2)
 
 
+def plain(config: object) -> dict[str, Any]:
+    """A config as JSON knows it: dicts, lists, numbers and strings."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))  # type: ignore[call-overload]
+
+
 def remember(config: object, out: Path, *, free: tuple[str, ...] = ("fit", "hardware", "out")) -> None:
     """Writes the resolved config as `out/config.json`; a run that goes on must have the same one.
 
@@ -55,7 +60,7 @@ def remember(config: object, out: Path, *, free: tuple[str, ...] = ("fit", "hard
         ValueError: naming the first field that differs from the run that `out` already holds.
     """
     path = Path(out) / "config.json"
-    values = json.loads(json.dumps(dataclasses.asdict(config), default=str))  # type: ignore[call-overload]
+    values = plain(config)
     if path.exists() and (Path(out) / "last.pt").exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))

