@@ -1,11 +1,14 @@
 """One child process that runs functions for its parent, over a private pipe.
 
-Why not `multiprocessing`? Its spawned children first run the parent's main script again (which, for a Streamlit site, is a page), and
-its executor gives up every piece of work when one child dies. Here a child is a fresh interpreter that knows nothing of the parent's
-script, and its death concerns the one call it was busy with.
+Why not `multiprocessing`? Its spawned children first run the parent's main script again (which, for a Streamlit site,
+is a page), and its executor gives up all work when one child dies. Here a child is a fresh interpreter that knows
+nothing of the parent's script, and its death concerns the one call it was busy with.
 
-A child dies with its parent, however the parent dies: one of its threads always reads the pipe, and the pipe's end is its own end.
+A child dies with its parent, however the parent dies: one of its threads always reads the pipe, and the pipe's end is
+its own end.
 """
+
+from __future__ import annotations
 
 import os
 import pickle
@@ -17,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import Parameter, signature
@@ -24,6 +28,7 @@ from io import BytesIO
 from types import FunctionType
 from typing import Any
 
+DEATHS = 5  # of one piece of work before it is given up; workers killed by chance do not meet one piece that often
 _BOOT = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from core.worker import serve; serve()"
 
 
@@ -33,10 +38,15 @@ class Died(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """What a call raised: the traceback as text, and the sentence for people where there is one (ValueError, OSError)."""
+    """What a call raised: its traceback, and the sentence for people where there is one (ValueError, OSError)."""
 
     traceback: str
     sentence: str | None = None
+
+    @staticmethod
+    def fatal(death: Exception) -> Failure:
+        """The failure of a piece of work of which DEATHS workers died."""
+        return Failure(f"Given up, for {DEATHS} workers died of it; the last: {death}")
 
 
 def thread_limits(threads: int) -> dict[str, str]:
@@ -85,16 +95,16 @@ class Worker:
     """A child process: one call at a time, from one thread at a time, though any thread may `kill` it."""
 
     def __init__(self, threads: int = 1, environment: dict[str, str] | None = None) -> None:
-        """Starts the child with so many compute threads and returns when it is up; raises Died if it does not come up."""
+        """Starts the child, with so many compute threads, and returns when it is up; raises Died if it cannot."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | thread_limits(threads) | (environment or {}),
-            # A session of its own: Ctrl-C at the terminal is for the parent, and what the child starts can be ended with it.
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C is for the parent, and what the child starts can be ended with it
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
         self.pid = self._process.pid
         try:
@@ -107,20 +117,20 @@ class Worker:
     def call(self, packed: bytes, progress: Callable[[int, int], None] | None = None) -> Any:
         """Makes a call from `pack` and returns its result, or a Failure; raises Died if the child ends first.
 
-        If `progress` is given and the function has a parameter of that name, its reports (done, total) come here, at most 20 a second.
+        If the function has a parameter `progress`, its reports (done, total) come to ours, at most 20 a second.
         """
         self._send((packed, progress is not None))
         while True:
             kind, value = self._receive()
-            if kind == "failure":
-                return value
-            if kind == "result":
-                try:
-                    return pickle.loads(value)
-                except Exception as error:
-                    return Failure(traceback.format_exc(), f"The result cannot be read back in this process: {error}")
+            if kind != "progress":
+                return outcome(kind, value)
             if progress is not None:
                 progress(*value)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child still runs."""
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """Ends the child at once, and whatever it has started; a call under way in another thread raises Died."""
@@ -132,10 +142,8 @@ class Worker:
         """Ends the child and lets go of the pipe; not while another thread is in `call`."""
         self.kill()
         for pipe in (self._to, self._from):
-            try:
+            with suppress(OSError):  # what was not yet sent can no longer be sent
                 pipe.close()
-            except OSError:  # what was not yet sent can no longer be sent
-                pass
 
     def _send(self, message: Any) -> None:
         try:
@@ -151,12 +159,10 @@ class Worker:
             raise self._death() from error
 
     def _death(self) -> Died:
-        try:
-            code = self._process.wait(timeout=1)  # the pipe closes a moment before the process ends with its true exit code
-        except subprocess.TimeoutExpired:
-            code = None
+        with suppress(subprocess.TimeoutExpired):  # the pipe closes a moment before the process ends, by its own code
+            self._process.wait(timeout=1)
         _kill_group(self.pid)
-        code = self._process.wait() if code is None else code
+        code = self._process.wait()
         if code >= 0:
             return Died(f"the worker process ended with exit code {code}")
         hint = "; the machine may be out of memory" if code == -9 else ""
@@ -179,7 +185,7 @@ def serve() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(2, 1)  # what a function prints must not get between the answers
-    if hasattr(os, "register_at_fork"):  # a forked grandchild that held the pipe would hide this child's death from the parent
+    if hasattr(os, "register_at_fork"):  # a forked grandchild that held the pipe would hide this child's death
         pipe = (incoming.fileno(), outgoing.fileno())
         os.register_at_fork(after_in_child=lambda: [os.dup2(nothing, fd) for fd in pipe])
     calls: queue.SimpleQueue[tuple[bytes, bool]] = queue.SimpleQueue()
@@ -194,17 +200,30 @@ def serve() -> None:
     send("ready", None)
     while True:
         packed, wants_progress = calls.get()
-        try:
-            function, args, kwargs = pickle.loads(packed)
-            if wants_progress and _takes_progress(function):
-                kwargs["progress"] = _throttled(lambda done, total: send("progress", (done, total)))
-            # Pickled on its own, whole, before its first byte leaves: a result that cannot be pickled spoils no pipe.
-            answer = "result", pickle.dumps(function(*args, **kwargs), protocol=5)
-        except BaseException as error:  # SystemExit too: a function may end itself, not the worker
-            sentence = str(error) if isinstance(error, ValueError | OSError) else None
-            answer = "failure", Failure(traceback.format_exc(), sentence)
-        send(*answer)
-        del answer
+        send(*attempt(packed, (lambda done, total: send("progress", (done, total))) if wants_progress else None))
+
+
+def attempt(packed: bytes, progress: Callable[[int, int], None] | None = None) -> tuple[str, Any]:
+    """Makes a call from `pack`; returns ("result", the result pickled) or ("failure", a Failure), never raises."""
+    try:
+        function, args, kwargs = pickle.loads(packed)
+        if progress is not None and _takes_progress(function):
+            kwargs["progress"] = _throttled(progress)
+        # Pickled on its own, whole, before its first byte leaves: a result that cannot be pickled spoils no pipe.
+        return "result", pickle.dumps(function(*args, **kwargs), protocol=5)
+    except BaseException as error:  # SystemExit too: a function may end itself, not the worker
+        sentence = str(error) if isinstance(error, ValueError | OSError) else None
+        return "failure", Failure(traceback.format_exc(), sentence)
+
+
+def outcome(kind: str, value: Any) -> Any:
+    """Turns what `attempt` returned, in the process that asked for it, into the result or a Failure."""
+    if kind == "failure":
+        return value
+    try:
+        return pickle.loads(value)
+    except Exception as error:
+        return Failure(traceback.format_exc(), f"The result cannot be read back in this process: {error}")
 
 
 def _read(incoming: Any, calls: queue.SimpleQueue) -> None:
