@@ -96,3 +96,12 @@ def refuse(kind: str) -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def digest_with_trouble(piece: Piece) -> bytes:
+    """Seven kills its worker each time, eleven raises, twelve tells where its code came from."""
+    if piece.number == 11:
+        raise ZeroDivisionError("eleven is not wanted")
+    if piece.number == 12:
+        return __file__.encode()
+    return digest_but_seven_kills(piece)
