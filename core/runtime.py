@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -52,7 +54,7 @@ class Runtime:
         """Moves a model to the device, its convolutions in channels_last, its batch statistics over all GPUs."""
         if self.world > 1 and self.device.type == "cuda":  # SyncBatchNorm has no CPU version
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return model.to(self.device, memory_format=torch.channels_last)
+        return channels_last(model.to(self.device))
 
     def to_device(self, batch: Any) -> Any:
         """Moves a tensor, or the tensors in tuples, lists and dicts, to the device; 4-D ones in channels_last."""
@@ -157,6 +159,34 @@ def _autocast(precision: Precision, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     return torch.bfloat16 if precision == "bfloat16" else None
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lays the filters of 2-D convolutions out with the channel running fastest, which is what hardware likes."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+@cache
+def bfloat16_pays(device: str = "cpu") -> bool:
+    """True if convolutions run clearly faster in bfloat16 here: measured once, since CPUs without it emulate it."""
+    if device != "cpu":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+
+    def seconds(dtype: torch.dtype) -> float:
+        picture = torch.zeros(8, 64, 24, 24, dtype=dtype).to(memory_format=torch.channels_last)
+        kernel = torch.zeros(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+        times = []
+        for _ in range(6):
+            begin = time.perf_counter()
+            torch.conv2d(picture, kernel, padding=1)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    with torch.inference_mode():
+        return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
 
 
 def describe(device: torch.device | str = "cpu") -> str:

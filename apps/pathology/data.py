@@ -61,11 +61,13 @@ class Tiles:
 
 
 def folder(given: str | Path = "") -> Path:
-    """The folder of tiles: the given one, else `$WUNDERKAMMER_DATA/pcam`, else data/pcam, else the small sample.
+    """The folder of tiles: the given one (`sample` is ours), else `$WUNDERKAMMER_DATA/pcam`, data/pcam, or the sample.
 
     Raises:
         ValueError: if the given folder does not exist.
     """
+    if str(given) == "sample":
+        return SAMPLE
     if given:
         if not Path(given).is_dir():
             raise ValueError(f"{given} is not a folder; pass the folder that holds the pcam files")

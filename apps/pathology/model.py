@@ -16,6 +16,9 @@ from torch import Tensor, nn
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 LITE0 = ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
+FINER = 3
+"""Index of timm's feature maps with a stride of 16 pixels: 6x6 cells of a tile."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -69,6 +72,15 @@ class Net(nn.Module):
             pooled.append(centre(features).mean((-2, -1)))
         return self.head(torch.cat(pooled, 1)).squeeze(1)
 
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """A finer feature map (B, C, h, w) for looking at, and the logits (B,) that depend on it."""
+        x = self.normalise(images)
+        if not hasattr(self.backbone, "forward_intermediates"):  # p4m: its last map is fine enough
+            features = self.backbone(x.requires_grad_())
+            return features, self.classify(features)
+        last, (finer,) = self.backbone.forward_intermediates(x.requires_grad_(), indices=[FINER])
+        return finer, self.classify(last)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.features(images))
 
@@ -95,7 +107,7 @@ def build(config: ModelConfig, *, pretrained: bool | None = None) -> Net:
     if config.backbone == "p4m":
         from apps.pathology.p4m import P4MDenseNet
 
-        backbone: nn.Module = P4MDenseNet(growth=config.growth)
+        backbone: nn.Module = P4MDenseNet(growth=config.growth, head=False)
         return Net(config, backbone, backbone.channels, *IMAGENET)
     names = {"lite0": "tf_efficientnet_lite0", "densenet121": "densenet121"}
     backbone, channels, mean, std = _timm(names.get(config.backbone, config.backbone), config,

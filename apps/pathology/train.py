@@ -27,7 +27,7 @@ class Data:
     """Which tiles, and how many at a time."""
 
     folder: str = ""
-    """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam, data/pcam, or the sample that comes with the project."""
+    """Folder of tiles, or `sample`; empty takes $WUNDERKAMMER_DATA/pcam, else data/pcam, else the sample."""
     train: tuple[str, ...] = ("train",)
     """Splits to train on."""
     val: str = "val"
@@ -80,8 +80,8 @@ ALL = ("train", "train_extra")
 PRESETS = {
     "tiny": (
         "A minute model on the sample tiles, in seconds: to see that everything works.",
-        Config(out=Path("runs/pathology/tiny"), model=ModelConfig("p4m", growth=4),
-               data=Data(folder=str(data.SAMPLE), batch=16), optimise=Optimise(lr=5e-3, warmup=2),
+        Config(out=Path("runs/pathology/tiny"), model=ModelConfig("p4m", side=48, growth=4),
+               data=Data(folder="sample", batch=16), optimise=Optimise(lr=5e-3, warmup=2),
                augment=Augment(stain=0.1), fit=Fit(steps=16, log_every=4, evaluate_every=8, save_every=8)),
     ),
     "lite0": (
@@ -183,7 +183,7 @@ def train(config: Config) -> Scores:
         def keep(net: Net, step: int, scores: Scores) -> None:
             sheet = card.signed(card.Card(
                 app="pathology", name=config.out.name, model=asdict(config.model), step=step,
-                training=cli.plain(config), scores={config.data.val: scores},
+                training={k: v for k, v in cli.plain(config).items() if k not in ("out", "hardware")}, scores={config.data.val: scores},
                 data={"name": tiles.name, "tiles": len(tiles), "sha256": tiles.sha256, "licence": "CC0-1.0",
                       "scanner_group": config.data.scanner}))
             card.write(kept, net.state_dict(), sheet, torch.float16)

@@ -1,0 +1,140 @@
+"""Pathology from a shell: `python -m apps.pathology tile.png --json`, `python -m apps.pathology slide.svs --out folder`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from core import cli
+
+SLIDE_ENDINGS = {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".tif", ".tiff", ".btf"}
+LARGEST_TILE = 1_000_000
+"""Pixels; a TIFF with more is taken for a slide."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Judges tiles (96x96 pixels at 0.97 um/px), or maps whole slides. Research use only."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Pictures of tiles, or slides."""
+    list: Path | None = None
+    """A text file with one slide per line; with --workers they are scored side by side."""
+    out: Path = Path("slides-out")
+    """Folder for the results of slides: one folder each, with map, overlay, GeoJSON and table."""
+    mpp: float | None = None
+    """Microns per pixel, if not 0.97 (tiles), or if a slide does not say."""
+    weights: str = "default"
+    """A published name, a .safetensors file, a run folder, or hf://owner/repo/file."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    alpha: float = 0.05
+    """Risk at which the model declines to answer."""
+    symmetries: bool = False
+    """Average over the eight turns and mirrors of each tile."""
+    saliency: Path | None = None
+    """Folder for a Grad-CAM overlay of each tile."""
+    json: bool = False
+    """Print one JSON object per tile instead of a table."""
+    workers: int = 1
+    """Processes that score the slides of --list."""
+    cluster: str | None = None
+    """Score the slides of --list on a Ray cluster: auto, or its address."""
+
+
+def main() -> None:
+    options = tyro.cli(Options, prog="python -m apps.pathology", description=Options.__doc__)
+    if options.list:
+        from apps.pathology.many import score_list
+
+        sys.exit(score_list(options.list, out=options.out, weights=options.weights, mpp=options.mpp,
+                            alpha=options.alpha, device=options.device, workers=options.workers,
+                            cluster=options.cluster))
+    if not options.files:
+        raise ValueError("no file given; pass pictures of tiles, a slide with --out FOLDER, or --list slides.txt")
+    missing = [str(file) for file in options.files if not file.exists()]
+    if missing:
+        raise ValueError(f"{', '.join(missing)}: no such file")
+    slides = [file for file in options.files if is_slide(file)]
+    tiles = [file for file in options.files if file not in slides]
+    if tiles:
+        judge_tiles(tiles, options)
+    for slide in slides:
+        map_slide(slide, options)
+
+
+def is_slide(path: Path) -> bool:
+    """True for the endings of slide formats; a small TIFF may be a tile."""
+    if path.suffix.lower() not in SLIDE_ENDINGS:
+        return path.is_dir()
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return True
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height > LARGEST_TILE
+    except OSError:
+        return True  # the slide reader knows more formats, and says what is wrong
+    except Image.DecompressionBombError:
+        return True
+
+
+def judge_tiles(files: list[Path], options: Options) -> None:
+    """Prints one line per tile."""
+    from apps.pathology.picture import read_picture
+    from apps.pathology.predict import as_tiles, load
+    from apps.pathology.reading import overlay, png
+    from core.checkpoint import write
+
+    images = [as_tiles(_named(file, read_picture(file), options.mpp), options.mpp)[0] for file in files]
+    predictor = load(options.weights, options.device, alpha=options.alpha)
+    result = predictor(images, symmetries=options.symmetries)
+    table = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
+    if not options.json:
+        table.writerow(("probability", "answer", "file"))
+    for file, probability, uncertain in zip(files, result.probability, result.uncertain, strict=True):
+        row: dict[str, Any] = {"file": str(file), "probability": round(float(probability), 4),
+                               "uncertain": bool(uncertain)}
+        if options.json:
+            print(json.dumps(row))
+        else:
+            answer = "declines" if uncertain else "tumour" if probability >= 0.5 else "normal"
+            table.writerow((f"{probability:.4f}", answer, file))
+    if options.saliency:
+        for file, tile, cam in zip(files, result.tiles, result.saliency(), strict=True):
+            picture = png(overlay(tile, cam))
+            write(options.saliency / f"{file.stem}.png", lambda out, picture=picture: out.write(picture))
+
+
+def _named(file: Path, image: Any, mpp: float | None) -> Any:
+    from apps.pathology.predict import as_tiles
+
+    try:
+        as_tiles(image, mpp)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return image
+
+
+def map_slide(path: Path, options: Options) -> None:
+    """Scores one slide and writes all forms of its map into a folder named after it."""
+    from apps.pathology.predict import load
+    from core.log import Progress
+
+    predictor = load(options.weights, options.device, alpha=options.alpha)
+    folder = options.out / path.stem
+    with Progress(0, path.name, "tile") as bar:
+        result = predictor.slide(path, options.mpp, progress=bar.update, out=folder)
+    result.save(folder)
+    print(json.dumps({"slide": str(path), "out": str(folder), **result.summary()}))
+
+
+if __name__ == "__main__":
+    cli.main(main)

@@ -1,0 +1,225 @@
+"""From pixels to calibrated probabilities: the predictor that programs, pages and slides share."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from apps.pathology import calibration
+from apps.pathology.calibration import Calibration, Conformal
+from apps.pathology.data import MPP, SIDE, Tiles, dihedral, to_tensor
+from apps.pathology.inference import ready, saliency
+from apps.pathology.model import ModelConfig, Net, build
+from core import card, weights
+from core.card import Card
+from core.runtime import Precision, find_device
+
+APP = "pathology"
+TABLE = Path(__file__).parent / "weights.toml"
+BATCH = 64
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the model says of N tiles."""
+
+    probability: np.ndarray
+    """(N,) float32: calibrated probability of tumour in the centre 32x32."""
+    uncertain: np.ndarray
+    """(N,) bool: the model declines to answer (conformal prediction set of none or both classes)."""
+    _tiles: np.ndarray = field(repr=False)
+    _saliency: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+    def saliency(self) -> np.ndarray:
+        """Where the tumour logit looks, by Grad-CAM: (N, 96, 96) float32 in [0, 1]."""
+        return self._saliency(self._tiles)
+
+    @property
+    def tiles(self) -> np.ndarray:
+        """The tiles as the model saw them, at 0.97 um/px: (N, 96, 96, 3) uint8."""
+        return self._tiles
+
+
+class Predictor:
+    """A trained model that answers; it never changes, so threads may share it.
+
+    Attributes:
+        card: the model's card.
+        device, precision: what it computes on and with.
+        sha256: of the weights file.
+    """
+
+    def __init__(self, net: Net, sheet: Card, *, device: str = "auto", precision: Precision = "auto",
+                 alpha: float = ALPHA, sha256: str = "") -> None:
+        self.card, self.sha256 = sheet, sha256
+        self.device = find_device(device)
+        self._net = ready(net, self.device, precision)
+        self._exact = net.to(self.device)
+        self.precision = str(next(self._net.parameters()).dtype).removeprefix("torch.")
+        settings = sheet.settings
+        if "calibration" not in settings:
+            raise ValueError(f"model {sheet.name!r} was never calibrated; run "
+                             "`python -m apps.pathology.evaluate calibrate FILE`")
+        self.calibration = Calibration.from_dict(settings["calibration"])
+        self.conformal = _conformal(settings, alpha)
+
+    def __call__(self, images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None, *,
+                 symmetries: bool = False) -> Result:
+        """Judges tiles.
+
+        Args:
+            images: one (H, W, 3) uint8 RGB array, or several as a sequence or an (N, H, W, 3) array. 96x96 pixels at
+                0.97 um/px are taken as they are.
+            mpp: micrometres per pixel, if not 0.97: pictures are resampled, and their middle 96x96 is judged.
+            symmetries: average over the eight turns and mirrors of each tile: 8 times slower, a little better.
+
+        Raises:
+            ValueError: if there is no image, or one is not uint8 RGB, or is too small, or needs `mpp`.
+        """
+        tiles = as_tiles(images, mpp)
+        logits = self.logits(tiles, symmetries=symmetries)
+        probability = self.calibration.probability(logits)
+        return Result(probability, self.conformal.uncertain(probability), tiles, self._grad_cam)
+
+    def probabilities(self, tiles: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (N,) float32 of native tiles (N, 96, 96, 3) uint8."""
+        return self.calibration.probability(self.logits(tiles))
+
+    def logits(self, tiles: np.ndarray, *, symmetries: bool = False) -> np.ndarray:
+        """Uncalibrated logits (N,) float32 of native tiles (N, 96, 96, 3) uint8, in batches of 64."""
+        if symmetries:
+            return np.mean([self.logits(dihedral(tiles, g)) for g in range(8)], axis=0)
+        rows = [np.empty(0, np.float32)]
+        with torch.inference_mode():
+            for begin in range(0, len(tiles), BATCH):
+                rows.append(self._net(self._placed(tiles[begin : begin + BATCH])).float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def slide(self, path: str | Path, mpp: float | None = None,
+              progress: Callable[[int, int], None] | None = None, out: str | Path | None = None) -> Any:
+        """Maps a whole slide: the probability of tumour in every 32x32 px cell (31 um) of its tissue.
+
+        Args:
+            path: a slide in any OpenSlide format, or a TIFF, PNG or JPEG.
+            mpp: micrometres per level-0 pixel, if the file does not say.
+            progress: called with (cells done, cells in all).
+            out: a folder for the result; an interrupted slide goes on from what lies there.
+
+        Returns:
+            A `SlideResult`.
+        """
+        from apps.pathology.slide import score_slide
+
+        return score_slide(path, self.probabilities, mpp=mpp, batch=BATCH, out=out, progress=progress,
+                           fingerprint=self.sha256, uncertain=self.conformal.uncertain)
+
+    def _placed(self, tiles: np.ndarray) -> torch.Tensor:
+        return to_tensor(tiles).to(self.device, memory_format=torch.channels_last)
+
+    def _grad_cam(self, tiles: np.ndarray) -> np.ndarray:
+        parts = [saliency(self._exact, self._placed(tiles[i : i + BATCH])).cpu().numpy()
+                 for i in range(0, len(tiles), BATCH)]
+        return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *parts])
+
+
+def load(weights: str | Path = "default", device: str = "auto", *, precision: Precision = "auto",
+         alpha: float = ALPHA) -> Predictor:
+    """Loads a predictor.
+
+    Args:
+        weights: a published name, a .safetensors file, a run folder, or `hf://owner/repo/file`.
+        device: auto, cpu, cuda or cuda:1.
+        precision: auto takes bfloat16 where it is faster.
+        alpha: risk at which the model declines to answer.
+    """
+    path = find(weights)
+    net, sheet = read_net(path)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Predictor(net, sheet, device=device, precision=precision, alpha=alpha, sha256=digest)
+
+
+def find(name: str | Path) -> Path:
+    """The verified local file of published or own weights."""
+    return weights.find(name, app=APP, table=TABLE)
+
+
+def read_net(name: str | Path) -> tuple[Net, Card]:
+    """Rebuilds a net in float32 from its card, on the CPU."""
+    path = find(name)
+    tensors, sheet = card.read(path, APP)
+    try:
+        net = build(ModelConfig(**sheet.model), pretrained=False)
+    except TypeError as error:
+        raise ValueError(f"{path}: its card describes no model known here ({error}); update the program") from error
+    card.rebuild(path, net, tensors)
+    return net.requires_grad_(False), sheet
+
+
+def calibrate(path: Path, tiles: Tiles, device: str = "cpu") -> Card:
+    """Fits calibration and abstention of a model file on held-out tiles, in float32, and writes them into its card."""
+    tensors, sheet = card.read(path, APP)
+    net = card.rebuild(path, build(ModelConfig(**sheet.model), pretrained=False), tensors)
+    images = tiles.stack()
+    with torch.inference_mode():
+        logits = np.concatenate([net(to_tensor(images[i : i + BATCH])).numpy() for i in range(0, len(images), BATCH)])
+    fitted = calibration.fit(logits, tiles.labels)
+    probability = fitted.probability(logits)
+    doubts = [np.sort(np.round(1 - p if c else p, 5)).tolist()
+              for c, p in ((c, probability[tiles.labels == c].astype(float)) for c in (0, 1))]
+    settings = {"calibration": fitted.to_dict(), "calibrated_on": tiles.name, "doubts": doubts,
+                "reliability": calibration.reliability(probability, tiles.labels, 10)}
+    sheet = dataclasses.replace(sheet, settings=settings)
+    card.write(path, tensors, sheet)
+    return sheet
+
+
+def _conformal(settings: dict[str, Any], alpha: float) -> Conformal:
+    """Abstention at any risk, from the sorted doubts about the true class that the card keeps."""
+    doubts = [np.asarray(d) for d in settings["doubts"]]
+    probability = np.concatenate([doubts[0], 1 - doubts[1]])
+    return Conformal.fit(probability, np.repeat([0, 1], [len(d) for d in doubts]), alpha)
+
+
+def as_tiles(images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None) -> np.ndarray:
+    """Pictures of any size and resolution as native tiles (N, 96, 96, 3) uint8; see `Predictor.__call__`."""
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        images = [images]
+    if mpp is not None and not 0.05 <= mpp <= 20:
+        raise ValueError(f"mpp is {mpp}; micrometres per pixel lie between 0.05 and 20, such as 0.25 for 40x")
+    if not len(images):
+        raise ValueError("there is no image to judge; pass at least one (H, W, 3) uint8 RGB array")
+    return np.stack([_native(np.asarray(image), mpp) for image in images])
+
+
+def _native(image: np.ndarray, mpp: float | None) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"an image has the shape {image.shape} and type {image.dtype}; wanted (H, W, 3) uint8 RGB")
+    height, width = image.shape[:2]
+    if mpp is None:
+        if (height, width) == (SIDE, SIDE):
+            return image
+        raise ValueError(f"an image has {width}x{height} pixels, not {SIDE}x{SIDE}; pass mpp, its microns per pixel")
+    scale = mpp / MPP
+    rows, columns = round(height * scale), round(width * scale)
+    if min(rows, columns) < SIDE:
+        covered = min(width, height) * mpp
+        raise ValueError(f"an image of {width}x{height} pixels at {mpp} um/px covers {covered:.0f} um; "
+                         f"a tile needs {SIDE * MPP:.0f} um in both directions")
+    # Only what the middle tile is made of is resampled, however large the picture.
+    left, top = (width - SIDE / scale) / 2, (height - SIDE / scale) / 2
+    box = (left, top, left + SIDE / scale, top + SIDE / scale)
+    box = (max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3]))
+    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box))
