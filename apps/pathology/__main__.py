@@ -1,4 +1,4 @@
-"""Pathology from a shell: `python -m apps.pathology tile.png --json`, `python -m apps.pathology slide.svs --out folder`."""
+"""Pathology from a shell: `python -m apps.pathology tile.png --json`, or `slide.svs --out folder`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tyro
 from core import cli
 
 SLIDE_ENDINGS = {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".tif", ".tiff", ".btf"}
+SHOWN = ("cells", "tissue_mm2", "tumour_mm2", "max")
 LARGEST_TILE = 1_000_000
 """Pixels; a TIFF with more is taken for a slide."""
 
@@ -125,6 +126,7 @@ def _named(file: Path, image: Any, mpp: float | None) -> Any:
 
 def map_slide(path: Path, options: Options) -> None:
     """Scores one slide and writes all forms of its map into a folder named after it."""
+    from apps.pathology import export
     from apps.pathology.predict import load
     from core.log import Progress
 
@@ -132,8 +134,9 @@ def map_slide(path: Path, options: Options) -> None:
     folder = options.out / path.stem
     with Progress(0, path.name, "tile") as bar:
         result = predictor.slide(path, options.mpp, progress=bar.update, out=folder)
-    result.save(folder)
-    print(json.dumps({"slide": str(path), "out": str(folder), **result.summary()}))
+    export.publish_files(export.files(result), folder)
+    summary = result.summary()
+    print(json.dumps({"slide": str(path), "out": str(folder), **{key: summary[key] for key in SHOWN}}))
 
 
 if __name__ == "__main__":

@@ -330,7 +330,7 @@ def _read_kaggle(root: Path, split: str) -> Tiles:
     with open(root / "train_labels.csv", newline="", encoding="utf-8") as file:
         rows = [(row.get("id"), row.get("label")) for row in csv.DictReader(file)]
     if not rows or any(not name or label not in ("0", "1") for name, label in rows):
-        raise ValueError(f"{root / 'train_labels.csv'} is not the Kaggle list; wanted the columns id and label (0 or 1)")
+        raise ValueError(f"{root / 'train_labels.csv'} is not the Kaggle list: id and label (0 or 1) wanted")
     chosen = [row for row in rows if int(hashlib.md5(str(row[0]).encode()).hexdigest(), 16) % 10 in deal[split]]
     labels = np.array([int(str(label)) for _, label in chosen], np.uint8)
     images = _Files([root / "train" / f"{name}.tif" for name, _ in chosen])

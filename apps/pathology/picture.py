@@ -45,7 +45,8 @@ def read_picture(
     except UnidentifiedImageError:
         raise ValueError(f"{name} is not a picture of a known kind; use {', '.join(FORMATS)}") from None
     except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"{name} is truncated or damaged ({' '.join(str(error).split())[:80]}); get it anew") from error
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(f"{name} is truncated or damaged ({reason}); get it anew") from error
 
 
 def _rgb(image: Image.Image, name: str) -> np.ndarray:

@@ -181,9 +181,10 @@ def train(config: Config) -> Scores:
                     "accuracy": float(((logits > 0) == val.labels).mean())}
 
         def keep(net: Net, step: int, scores: Scores) -> None:
+            chosen = {key: value for key, value in cli.plain(config).items() if key not in ("out", "hardware")}
             sheet = card.signed(card.Card(
                 app="pathology", name=config.out.name, model=asdict(config.model), step=step,
-                training={k: v for k, v in cli.plain(config).items() if k not in ("out", "hardware")}, scores={config.data.val: scores},
+                training=chosen, scores={config.data.val: scores},
                 data={"name": tiles.name, "tiles": len(tiles), "sha256": tiles.sha256, "licence": "CC0-1.0",
                       "scanner_group": config.data.scanner}))
             card.write(kept, net.state_dict(), sheet, torch.float16)

@@ -1,0 +1,280 @@
+"""Held-out scores: writes results.json, the figures, and the table in the room's README.
+
+python -m apps.pathology.evaluate test            the shipped model on the test split, beside the colour-only baseline
+python -m apps.pathology.evaluate models A B      other trained models on validation and test
+python -m apps.pathology.evaluate cross A B       models of one scanner group on the other
+python -m apps.pathology.evaluate slides FOLDER   composite slides with exact ground truth
+python -m apps.pathology.evaluate table           the README's table from results.json
+python -m apps.pathology.evaluate calibrate A     calibration of a trained model, fitted on validation
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from apps.pathology import calibration, colour, data, plots, predict
+from apps.pathology.predict import Predictor
+from core import cli
+from core.checkpoint import publishing, write
+from core.log import Progress
+from core.runtime import describe
+
+ROOM = Path(__file__).parent
+RESULTS = ROOM / "results.json"
+FIGURES = ROOM / "figures"
+NAMES = {
+    "auroc": calibration.auroc, "auprc": calibration.auprc, "accuracy": calibration.accuracy,
+    "sensitivity_at_95_specificity": lambda p, y: calibration.sensitivity_at_specificity(p, y, 0.95),
+    "sensitivity_at_99_specificity": lambda p, y: calibration.sensitivity_at_specificity(p, y, 0.99),
+    "ece": calibration.ece, "nll": calibration.nll, "brier": calibration.brier,
+}
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True)
+class Test:
+    """The model on the test split: scores with intervals, calibration, abstention, scanners, symmetries, figures."""
+
+    weights: str = "default"
+    """A published name, a file, a run folder, or hf://owner/repo/file."""
+    folder: str = ""
+    """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam."""
+    precision: predict.Precision = "auto"
+    """What to compute in; auto takes bfloat16 where it is faster."""
+    out: Path = RESULTS
+    """The file of results; figures go to `figures` beside it."""
+
+    def run(self) -> None:
+        predictor = predict.load(self.weights, precision=self.precision)
+        root = data.folder(self.folder)
+        test = data.read(root, "test")
+        logits = _logits(predictor, test)
+        turned = _logits(predictor, test, symmetries=True)
+        probability = predictor.calibration.probability(logits)
+        baseline = _colour_baseline(root, test)
+        answered = ~predictor.conformal.uncertain(probability)
+        wrong = (probability >= 0.5) != (test.labels == 1)
+        section = {
+            "n": len(test), "split": test.name, "sha256": test.sha256, **_provenance(predictor),
+            **_scores(probability, test.labels),
+            "ece_uncalibrated": calibration.ece(_sigmoid(logits), test.labels),
+            "abstention": {
+                "alpha": predictor.conformal.alpha, "answered": float(answered.mean()),
+                "answered_and_wrong": float((wrong & answered).mean()),
+                "accuracy_where_answered": float(1 - wrong[answered].mean()),
+                "accuracy_where_declined": float(1 - wrong[~answered].mean()) if (~answered).any() else None},
+            "symmetries": _scores(predictor.calibration.probability(turned), test.labels),
+            "colour": _scores(baseline, test.labels),
+            "within_scanner_group": {
+                str(g): {"n": int((test.scanner == g).sum()),
+                         **_scores(probability[test.scanner == g], test.labels[test.scanner == g], ("auroc", "ece"))}
+                for g in sorted(set(test.scanner.tolist()))},
+            "saliency": _saliency(predictor, test),
+        }
+        _record(self.out, "test", section)
+        _figures(self.out.parent / "figures", predictor, test, logits, probability, baseline)
+        print(json.dumps({k: section[k] for k in ("auroc", "ece", "accuracy")}))
+
+
+@dataclass(frozen=True)
+class Models:
+    """Other trained models beside each other, on validation (where choices are made) and test."""
+
+    weights: Annotated[tuple[str, ...], Positional]
+    """Files or run folders."""
+    folder: str = ""
+    """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam."""
+    out: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        root = data.folder(self.folder)
+        splits = {split: data.read(root, split) for split in ("val", "test")}
+        rows = []
+        for name in self.weights:
+            predictor = predict.load(name)
+            row: dict[str, Any] = _provenance(predictor)
+            for split, tiles in splits.items():
+                probability = predictor.calibration.probability(_logits(predictor, tiles))
+                row[split] = _scores(probability, tiles.labels, ("auroc", "ece", "accuracy", "nll"))
+            rows.append(row)
+        _record(self.out, "models", {"rows": rows})
+
+
+@dataclass(frozen=True)
+class Cross:
+    """Trained on one scanner group, tested on the other: does it read a laboratory it has never seen?"""
+
+    weights: Annotated[tuple[str, str], Positional]
+    """Models trained with `--data.scanner 0` and `--data.scanner 1`."""
+    folder: str = ""
+    """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam."""
+    out: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        test = data.read(data.folder(self.folder), "test")
+        section: dict[str, Any] = {"split": test.name}
+        for name in self.weights:
+            predictor = predict.load(name)
+            group = predictor.card.data.get("scanner_group", -1)
+            if group not in (0, 1):
+                raise ValueError(f"{name} was trained on all scanners; train one with --data.scanner 0 and one with 1")
+            row = _provenance(predictor)
+            for what, other in (("same", group), ("other", 1 - group)):
+                tiles = test.where(test.scanner == other)
+                probability = predictor.calibration.probability(_logits(predictor, tiles))
+                row[what] = {"n": len(tiles), **_scores(probability, tiles.labels, ("auroc", "ece", "accuracy"))}
+            section[f"trained_on_{group}"] = row
+        _record(self.out, "cross_scanner", section)
+
+
+@dataclass(frozen=True)
+class Slides:
+    """Composite slides: real test tiles on a synthetic layout, so that the truth is exact."""
+
+    slides: Annotated[Path, Positional]
+    """Folder made by `python -m data.slides.compose`."""
+    weights: str = "default"
+    """A published name, a file, a run folder, or hf://owner/repo/file."""
+    out: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        from apps.pathology.composite import score_composites
+
+        predictor = predict.load(self.weights)
+        section, curve = score_composites(predictor, self.slides)
+        _record(self.out, "slides", {**_provenance(predictor), **section})
+        _publish(self.out.parent / "figures" / "froc.png", plots.froc(*curve))
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Fits calibration and abstention of a trained model on the validation split, and writes them into its card."""
+
+    weights: Annotated[str, Positional]
+    """A .safetensors file or a run folder; it is changed."""
+    folder: str = ""
+    """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam."""
+    split: str = "val"
+    """Split to fit on; never the test split."""
+
+    def run(self) -> None:
+        path = predict.find(self.weights)
+        sheet = predict.calibrate(path, data.read(data.folder(self.folder), self.split))
+        print(json.dumps(sheet.settings["calibration"]))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Writes the README's table from the file of results."""
+
+    results: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        from apps.pathology.report import table
+
+        text = table(json.loads(self.results.read_text(encoding="utf-8")))
+        for readme in (ROOM / "README.md", ROOM.parents[1] / "README.md"):
+            _between_marks(readme, text)
+
+
+def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:
+    with Progress(len(tiles), tiles.name, "tile") as bar:
+        rows = []
+        for begin in range(0, len(tiles), 256):
+            images = np.stack([tiles.images[i] for i in range(begin, min(begin + 256, len(tiles)))])
+            rows.append(predictor.logits(images, symmetries=symmetries))
+            bar.update(begin + len(images))
+    return np.concatenate(rows)
+
+
+def _scores(probability: np.ndarray, labels: np.ndarray, names: tuple[str, ...] = tuple(NAMES)) -> dict[str, Any]:
+    result = {}
+    for name in names:
+        low, high = calibration.bootstrap(NAMES[name], probability, labels)
+        result[name] = {"value": float(NAMES[name](probability, labels)), "low": low, "high": high}
+    return result
+
+
+def _colour_baseline(root: Path, test: data.Tiles) -> np.ndarray:
+    """Probabilities (N,) of a logistic regression on colour statistics, fitted on the training splits."""
+    splits = [s for s in ("train", "train_extra") if (root / f"pcam_{s}.npz").exists()] or ["train"]
+    train = data.join([data.read(root, split) for split in splits])
+    return colour.fit(train.stack(), train.labels).probability(test.stack())
+
+
+def _saliency(predictor: Predictor, tiles: data.Tiles, most: int = 400) -> dict[str, Any]:
+    """The share of Grad-CAM's mass in the centre 32x32, over positive tiles; a uniform map has 1/9."""
+    positive = np.flatnonzero(tiles.labels == 1)[:most]
+    cam = predictor(np.stack([tiles.images[i] for i in positive])).saliency()
+    cam = cam[cam.sum((1, 2)) > 0]
+    share = cam[:, 32:64, 32:64].sum((1, 2)) / cam.sum((1, 2))
+    return {"n": len(cam), "centre_share": float(share.mean()), "uniform": 1 / 9}
+
+
+def _figures(folder: Path, predictor: Predictor, test: data.Tiles, logits: np.ndarray, probability: np.ndarray,
+             baseline: np.ndarray) -> None:
+    y = test.labels
+    _publish(folder / "reliability.png", plots.reliability(_sigmoid(logits), probability, y))
+    _publish(folder / "roc.png", plots.roc({predictor.card.name: probability, "colour only": baseline}, y))
+    _publish(folder / "selective_risk.png", plots.selective_risk({predictor.card.name: probability,
+                                                                   "colour only": baseline}, y))
+    rng = np.random.default_rng(0)
+    chosen = np.concatenate([rng.choice(np.flatnonzero(y == c), 6, replace=False) for c in (1, 0)])
+    result = predictor(np.stack([test.images[i] for i in chosen]))
+    _publish(folder / "saliency.png", plots.saliency(result.tiles, result.saliency(), result.probability, y[chosen]))
+
+
+def _publish(path: Path, png: bytes) -> None:
+    write(path, lambda file: file.write(png))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return calibration.Calibration().probability(logits)
+
+
+def _provenance(predictor: Predictor) -> dict[str, Any]:
+    return {"model": predictor.card.name, "sha256_weights": predictor.sha256, "precision": predictor.precision,
+            "device": describe(predictor.device)}
+
+
+def _record(path: Path, name: str, section: dict[str, Any]) -> None:
+    """Puts one section into the file of results, with the date and the command that made it."""
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    command = "python -m apps.pathology.evaluate " + " ".join(sys.argv[1:])
+    results[name] = {"date": datetime.date.today().isoformat(), "command": command.strip(), **section}
+    with publishing(path) as part:
+        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _between_marks(path: Path, text: str, begin: str = "<!-- results -->", end: str = "<!-- /results -->") -> None:
+    before = path.read_text(encoding="utf-8")
+    if begin not in before or end not in before:
+        raise ValueError(f"{path} has no lines {begin} and {end} to write the table between")
+    head, tail = before.split(begin)[0], before.split(end)[1]
+    with publishing(path) as part:
+        part.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
+COMMANDS = {"test": Test, "models": Models, "cross": Cross, "slides": Slides, "table": Table, "calibrate": Calibrate}
+
+
+def main() -> None:
+    chosen = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m apps.pathology.evaluate",
+                                                  description="Held-out scores of the pathology models.")
+    chosen.run()
+
+
+if __name__ == "__main__":
+    cli.main(main)
