@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -169,24 +167,15 @@ def channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-@cache
 def bfloat16_pays(device: str = "cpu") -> bool:
-    """True if convolutions run clearly faster in bfloat16 here: measured once, since CPUs without it emulate it."""
+    """True where the hardware multiplies bfloat16 itself; other CPUs emulate it, slowly.
+
+    It is asked, not measured: what a model answers must not depend on how busy the machine was when it was loaded.
+    """
     if device != "cpu":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-
-    def seconds(dtype: torch.dtype) -> float:
-        picture = torch.zeros(8, 64, 24, 24, dtype=dtype).to(memory_format=torch.channels_last)
-        kernel = torch.zeros(64, 64, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-        times = []
-        for _ in range(6):
-            begin = time.perf_counter()
-            torch.conv2d(picture, kernel, padding=1)
-            times.append(time.perf_counter() - begin)
-        return min(times)
-
-    with torch.inference_mode():
-        return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(feature, False) for feature in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def describe(device: torch.device | str = "cpu") -> str:

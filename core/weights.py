@@ -1,21 +1,26 @@
 """From a name to a verified file of weights on this disk, and from a file to a repository on the Hugging Face Hub.
 
-`python -m core.weights show FILE` prints a model's card, `python -m core.weights push FILE owner/repo` publishes it.
+`python -m core.weights show FILE` prints a model's card, `push FILE owner/repo` publishes it, and
+`ship FILE apps/x` makes it come with this repository.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from core.card import read_card
+from core.checkpoint import write
 from core.fetch import Checks, Progress, cache_folder, fetch
 from core.hub import Unreachable, describe, download, push
 
-__all__ = ["Published", "find", "published", "push"]
+__all__ = ["Published", "find", "published", "push", "ship"]
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".joblib")
 
@@ -158,14 +163,55 @@ def _listed(names: dict[str, Published]) -> str:
     return ", ".join(names) or "none is published yet"
 
 
+def ship(file: Path, room: Path, *, name: str = "default") -> Path:
+    """Puts a model into its app's folder, where it comes with the repository, and its entry into weights.toml.
+
+    Args:
+        file: a model of that app.
+        room: the app's folder, such as apps/pathology.
+        name: its published name; an entry of that name is replaced.
+    """
+    card = read_card(file)
+    if card.app != room.name:
+        raise ValueError(f"{file} is a model of {card.app!r}, not of {room.name!r}; pass the folder of its own app")
+    data, to = file.read_bytes(), room / "weights" / f"{name}.safetensors"
+    write(to, lambda out: out.write(data))
+    table = room / "weights.toml"
+    entries = published(table)
+    scores = {split: values for split, values in card.scores.items() if isinstance(values, dict)}
+    digest = hashlib.sha256(data).hexdigest()
+    entries[name] = Published(name, digest, len(data), f"weights/{to.name}", None, card.licence, scores)
+    lines = ["# Written by `python -m core.weights ship`.\n"]
+    for entry in entries.values():
+        lines.append(f"[{entry.name}]\n")
+        for key in ("file", "url", "sha256", "bytes", "licence"):
+            if (value := getattr(entry, key)) not in (None, ""):
+                lines.append(f"{key} = {json.dumps(value)}\n")
+        for split, values in entry.scores.items():
+            numbers = ", ".join(f"{key} = {value:.6g}" for key, value in values.items())
+            lines.append(f"scores.{split} = {{ {numbers} }}\n")
+    text = "".join(lines)
+    write(table, lambda out: out.write(text.encode()))
+    return to
+
+
+def _ship(file: Path, room: Path, name: str = "default") -> None:
+    """Put a trained model into its app's folder, so that it comes with the repository.
+
+    Args:
+        file: a model of that app.
+        room: the app's folder, such as apps/pathology.
+        name: its published name.
+    """
+    print(ship(file, room, name=name))
+
+
 def _show(file: Path) -> None:
     """Print the card of a model.
 
     Args:
         file: a .safetensors file of this project.
     """
-    from core.card import read_card
-
     card = read_card(file)
     print(f"# {card.name or card.app}\n\n{describe(card)}", end="")
 
@@ -185,7 +231,7 @@ def _main() -> None:
     import tyro
 
     tyro.extras.subcommand_cli_from_dict(
-        {"show": _show, "push": _push},
+        {"show": _show, "push": _push, "ship": _ship},
         prog="python -m core.weights",
         description="Weights of models and their cards.",
         config=(tyro.conf.PositionalRequiredArgs,),

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from apps.pathology import calibration, colour, data, plots, predict
+from apps.pathology import calibration, data, predict
 from apps.pathology.predict import Predictor
 from core import cli
 from core.checkpoint import publishing, write
@@ -154,6 +154,8 @@ class Slides:
         predictor = predict.load(self.weights)
         section, curve = score_composites(predictor, self.slides)
         _record(self.out, "slides", {**_provenance(predictor), **section})
+        from apps.pathology import plots
+
         _publish(self.out.parent / "figures" / "froc.png", plots.froc(*curve))
 
 
@@ -209,6 +211,8 @@ def _scores(probability: np.ndarray, labels: np.ndarray, names: tuple[str, ...] 
 
 def _colour_baseline(root: Path, test: data.Tiles) -> np.ndarray:
     """Probabilities (N,) of a logistic regression on colour statistics, fitted on the training splits."""
+    from apps.pathology import colour
+
     splits = [s for s in ("train", "train_extra") if (root / f"pcam_{s}.npz").exists()] or ["train"]
     train = data.join([data.read(root, split) for split in splits])
     return colour.fit(train.stack(), train.labels).probability(test.stack())
@@ -225,6 +229,8 @@ def _saliency(predictor: Predictor, tiles: data.Tiles, most: int = 400) -> dict[
 
 def _figures(folder: Path, predictor: Predictor, test: data.Tiles, logits: np.ndarray, probability: np.ndarray,
              baseline: np.ndarray) -> None:
+    from apps.pathology import plots
+
     y = test.labels
     _publish(folder / "reliability.png", plots.reliability(_sigmoid(logits), probability, y))
     _publish(folder / "roc.png", plots.roc({predictor.card.name: probability, "colour only": baseline}, y))

