@@ -99,7 +99,8 @@ def fit(
     average = Average(model, options.average) if options.average else None
     kept = average.model if average else model
     rates = [group["lr"] for group in optimizer.param_groups]
-    step, best, means = 0, {}, Means()
+    best: Scores = {}
+    step, means = 0, Means()
 
     def save() -> None:
         means.merge(runtime)
@@ -113,7 +114,7 @@ def fit(
             state = checkpoint.load(state_path, app)
             _restore(state_path, state, model, optimizer, average)
             step, best, means = state["step"], state["best"], Means(state["means"] if runtime.first else None)
-        net = torch.compile(model) if runtime.compile else model
+        net: Any = torch.compile(model) if runtime.compile else model
         net = DistributedDataParallel(net) if runtime.world > 1 else net
         stream = batches(step) if step < options.steps else iter(())
         clock = _Clock()
@@ -143,8 +144,8 @@ def fit(
                 step += 1
 
                 logs = _due(step, options.log_every, options.steps)
-                evaluates = evaluate is not None and _due(step, options.evaluate_every, options.steps)
-                saves = evaluates or _due(step, options.save_every, options.steps)
+                evaluates = evaluate and _due(step, options.evaluate_every, options.steps)
+                saves = bool(evaluates) or _due(step, options.save_every, options.steps)
                 # To look at a number is to wait for the GPU; on a CPU every step's loss is looked at.
                 looks = logs or saves or runtime.device.type == "cpu"
                 if looks and runtime.any(not means.finite()):
@@ -154,7 +155,7 @@ def fit(
                     log.write("train", step, record, clock.read(step))
                     bar.say(f"loss {record['loss']:.4f}")
                     means = Means()
-                if evaluates:
+                if evaluate and evaluates:
                     runtime.share_buffers(kept)
                     with torch.inference_mode(), runtime.precision():
                         scores = evaluate(kept.eval())
@@ -272,7 +273,8 @@ class _Clock:
     """Measures the rate of steps and the share of the time in which the model waited for data."""
 
     def __init__(self) -> None:
-        self._since, self._waited, self._step = time.perf_counter(), 0.0, None
+        self._since, self._waited = time.perf_counter(), 0.0
+        self._step: int | None = None
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -283,6 +285,6 @@ class _Clock:
     def read(self, step: int) -> dict[str, float]:
         now = time.perf_counter()
         seconds, waited, steps = now - self._since, self._waited, step - (self._step or 0)
-        rate = {} if self._step is None else {"steps_per_second": steps / seconds}
+        rate: dict[str, float] = {} if self._step is None else {"steps_per_second": steps / seconds}
         self._since, self._waited, self._step = now, 0.0, step
         return {"seconds": seconds, **rate, "waiting": waited / seconds}

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,8 +111,11 @@ def judge_tiles(files: list[Path], options: Options) -> None:
             table.writerow((f"{probability:.4f}", answer, file))
     if options.saliency:
         for file, tile, cam in zip(files, result.tiles, result.saliency(), strict=True):
-            picture = png(overlay(tile, cam))
-            write(options.saliency / f"{file.stem}.png", lambda out, picture=picture: out.write(picture))
+            write(options.saliency / f"{file.stem}.png", partial(_put, png(overlay(tile, cam))))
+
+
+def _put(data: bytes, file: Any) -> None:
+    file.write(data)
 
 
 def _named(file: Path, image: Any, mpp: float | None) -> Any:

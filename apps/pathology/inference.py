@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from apps.pathology.model import Net
 from core.runtime import Precision, bfloat16_pays, channels_last
 
 
@@ -32,6 +33,7 @@ def folded(net: nn.Module) -> nn.Module:
         children = list(module.named_children())
         for (_, conv), (name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                assert norm.running_mean is not None and norm.running_var is not None
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
                 # timm's BatchNormAct2d holds its activation
@@ -42,7 +44,7 @@ def folded(net: nn.Module) -> nn.Module:
     return (fused if torch.allclose(before, after, rtol=1e-3, atol=1e-3) else net).requires_grad_(False)
 
 
-def saliency(net: nn.Module, images: Tensor) -> Tensor:
+def saliency(net: Net, images: Tensor) -> Tensor:
     """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of the tumour logit.
 
     Args:

@@ -7,7 +7,7 @@ that training and serving cannot differ. Letters: B tiles, C channels, h and w c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +43,19 @@ class ModelConfig:
 class Net(nn.Module):
     """A backbone, pooling that looks twice at the centre, one linear layer."""
 
+    backbone: nn.Module
+    head: nn.Sequential
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: ModelConfig, backbone: nn.Module, channels: int, mean: tuple, std: tuple) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
         width = channels * (2 if config.pool == "average+centre" else 1)
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(width, 1))
-        nn.init.zeros_(self.head[1].bias)
+        linear = nn.Linear(width, 1)
+        nn.init.zeros_(linear.bias)
+        self.head = nn.Sequential(nn.Dropout(config.dropout), linear)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -75,10 +81,11 @@ class Net(nn.Module):
     def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """A finer feature map (B, C, h, w) for looking at, and the logits (B,) that depend on it."""
         x = self.normalise(images)
-        if not hasattr(self.backbone, "forward_intermediates"):  # p4m: its last map is fine enough
+        intermediates = getattr(self.backbone, "forward_intermediates", None)
+        if intermediates is None:  # p4m: its last map is fine enough
             features = self.backbone(x.requires_grad_())
             return features, self.classify(features)
-        last, (finer,) = self.backbone.forward_intermediates(x.requires_grad_(), indices=[FINER])
+        last, (finer,) = intermediates(x.requires_grad_(), indices=[FINER])
         return finer, self.classify(last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -107,8 +114,8 @@ def build(config: ModelConfig, *, pretrained: bool | None = None) -> Net:
     if config.backbone == "p4m":
         from apps.pathology.p4m import P4MDenseNet
 
-        backbone: nn.Module = P4MDenseNet(growth=config.growth, head=False)
-        return Net(config, backbone, backbone.channels, *IMAGENET)
+        equivariant = P4MDenseNet(growth=config.growth, head=False)
+        return Net(config, equivariant, equivariant.channels, *IMAGENET)
     if config.backbone == "lite0":
         from apps.pathology.lite0 import Lite0
 
@@ -131,11 +138,12 @@ def _timm(config: ModelConfig, pretrained: bool) -> Net:
         near = timm.list_models(f"*{name.split('_')[0][:8]}*")[:5]
         raise ValueError(f"backbone {name!r} is not known; use lite0, densenet121, p4m or a timm name"
                          + (f" such as {', '.join(near)}" if near else ""))
-    options = {"drop_path_rate": config.drop_path} if config.drop_path else {}
+    options: dict[str, Any] = {"drop_path_rate": config.drop_path} if config.drop_path else {}
     try:
         backbone = timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="", **options)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"the weights of {name} could not be had ({' '.join(str(error).split())[:120]}); use lite0 or "
                          "densenet121, or --model.no-pretrained") from error
-    mean, std = (tuple(255 * value for value in backbone.default_cfg[key]) for key in ("mean", "std"))
-    return Net(config, backbone, backbone.num_features, mean, std)
+    facts: Any = backbone
+    mean, std = (tuple(255 * value for value in facts.default_cfg[key]) for key in ("mean", "std"))
+    return Net(config, backbone, facts.num_features, mean, std)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from apps.pathology import data
 from apps.pathology.data import Augment, Sample, Tiles
-from apps.pathology.model import ModelConfig, Net, build
+from apps.pathology.model import ModelConfig, build
 from core import card, cli
 from core.batches import Batches
 from core.loop import Fit, Scores, fit
@@ -172,7 +172,8 @@ def train(config: Config) -> Scores:
         if runtime.first:
             cli.remember(config, config.out)
         tiles, val = read_tiles(config.data)
-        model = runtime.place(build(config.model))
+        model = build(config.model)
+        runtime.place(model)
         o = config.optimise
         kept = config.out / "pathology.safetensors"
         optimizer = adamw([(model.head, o.head_lr), (model.backbone, o.lr)], o.weight_decay)
@@ -185,7 +186,7 @@ def train(config: Config) -> Scores:
             return {"auroc": float(roc_auc_score(val.labels, logits)), "nll": float(log_loss(val.labels, chance)),
                     "accuracy": float(((logits > 0) == val.labels).mean())}
 
-        def keep(net: Net, step: int, scores: Scores) -> None:
+        def keep(net: nn.Module, step: int, scores: Scores) -> None:
             chosen = {key: value for key, value in cli.plain(config).items() if key not in ("out", "hardware")}
             sheet = card.signed(card.Card(
                 app="pathology", name=config.out.name, model=asdict(config.model), step=step,
