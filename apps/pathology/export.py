@@ -10,6 +10,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,7 +23,7 @@ TUMOUR = {"name": "Tumor", "color": [200, 0, 0]}  # QuPath's own class and colou
 _NAMESPACE = uuid.UUID("5b0d1d2e-3f0b-5c55-9a49-6c9a0b6f8f11")  # ours; ids then depend on slide, model and place only
 
 
-def publish(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+def publish(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name and rename it, so that it is there whole or not at all.
 
     Raises OSError with one sentence when the place cannot be written; nothing is left behind.
@@ -46,7 +47,11 @@ def publish(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
 def publish_files(files: Mapping[str, bytes], folder: str | Path) -> None:
     """Write named bytes into a folder, each whole, in the order given: the last one says that all are there."""
     for name, data in files.items():
-        publish(Path(folder) / name, lambda stream, data=data: stream.write(data))
+        publish(Path(folder) / name, partial(_put, data))
+
+
+def _put(data: bytes, stream: BinaryIO) -> None:
+    stream.write(data)
 
 
 def files(result: "SlideResult", threshold: float = 0.5) -> dict[str, bytes]:

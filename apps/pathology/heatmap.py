@@ -155,7 +155,7 @@ class SlideResult:
         """Return the whole result as the bytes of one npz without pickles; `from_bytes` reads it back exactly."""
         facts = {"format": _FORMAT, "mpp": self.mpp, "slide_size": self.slide_size, "slide_mpp": self.slide_mpp}
         facts |= {"stride": self.stride, "slide": self.slide, "model": self.model, "fingerprint": self.fingerprint}
-        arrays = {"heatmap": self.heatmap, "mask": self.mask, "thumbnail": self.thumbnail}
+        arrays: dict[str, Any] = {"heatmap": self.heatmap, "mask": self.mask, "thumbnail": self.thumbnail}
         if self.uncertain is not None:
             arrays["uncertain"] = self.uncertain
         stream = io.BytesIO()

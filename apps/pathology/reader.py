@@ -134,7 +134,7 @@ class SlideReader:
 
     def _best(self, downsample: float) -> tuple[Level, int]:
         """Return the coarsest level that is fine enough, and the power of two by which to average it first."""
-        if not self._has_overview and downsample >= self._overview_downsample:
+        if not self._has_overview and downsample * COARSER >= self._overview_downsample:
             self._make_overview()
         fine = [level for level in self._levels if level[2] <= downsample * COARSER]
         best = fine[-1] if fine else self._levels[0]
@@ -157,7 +157,8 @@ class SlideReader:
             for top in range(0, height, 128):
                 for left in range(0, width, 128):
                     w, h = min(128, width - left), min(128, height - top)
-                    pixels[top : top + h, left : left + w] = self._plane(level, round(last / level[2]), left, top, w, h)
+                    part = self._plane(level, round(last / level[2]), left, top, w, h)
+                    pixels[top : top + h, left : left + w] = _white(part, w, h)
             self._levels = [*self._levels, (ArraySource(pixels), 0, last)]
             self._has_overview = True
 
@@ -179,38 +180,43 @@ class SlideReader:
         is read with it, so that a tile read by itself equals the tile cut from a larger region, bit for bit.
         """
         if scale == 1 and phase == (0, 0):  # the level's own pixels
-            return self._plane(level, finer, *start, *size)
+            return _white(self._plane(level, finer, *start, *size), *size)
         (lefts, left, right), (tops, top, bottom) = (
             _strips(start[axis], size[axis], phase[axis], scale) for axis in (0, 1)
         )
         pixels = self._plane(level, finer, left, top, right - left, bottom - top)
+        if pixels is None:
+            return _white(None, *size)
         wide = _squeeze(pixels, lefts, left)
         tall = _squeeze(wide.transpose(1, 0, 2), tops, top).transpose(1, 0, 2)
         column, row = start[0] % STRIP, start[1] % STRIP
         return tall[row : row + size[1], column : column + size[0]]
 
-    def _plane(self, level: Level, finer: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Return pixels of a level averaged in boxes of finer x finer, white outside."""
+    def _plane(self, level: Level, finer: int, x: int, y: int, width: int, height: int) -> np.ndarray | None:
+        """Return pixels of a level averaged in boxes of finer x finer, white outside; None if all is white."""
         if finer == 1:
             return self._pixels(level, x, y, width, height)
-        out = np.full((height, width, 3), 255, np.uint8)
+        out = None
         across, down = (math.ceil(n / finer) for n in level[0].sizes[level[1]])
         step = max(1, 2048 // finer)  # so many averaged pixels at once need 2048 pixels of the level
         for top in range(max(y, 0), min(y + height, down), step):
             for left in range(max(x, 0), min(x + width, across), step):
                 w, h = min(step, x + width - left, across - left), min(step, y + height - top, down - top)
                 fine = self._pixels(level, left * finer, top * finer, w * finer, h * finer)
+                if fine is None:
+                    continue
+                out = _white(out, width, height)
                 out[top - y : top - y + h, left - x : left - x + w] = np.asarray(Image.fromarray(fine).reduce(finer))
         return out
 
-    def _pixels(self, level: Level, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """Return pixels of a level, put together from its chunks, white outside."""
+    def _pixels(self, level: Level, x: int, y: int, width: int, height: int) -> np.ndarray | None:
+        """Return pixels of a level, put together from its chunks, white outside; None if there are no chunks."""
         source, index, _ = level
-        out = np.full((height, width, 3), 255, np.uint8)
+        out = None
         (wide, high), (cw, ch) = source.sizes[index], source.chunks[index]
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, wide), min(y + height, high)
         if left >= right or top >= bottom:
-            return out
+            return None
         for row in range(top // ch, (bottom - 1) // ch + 1):
             for column in range(left // cw, (right - 1) // cw + 1):
                 chunk = self._chunk(source, index, column, row)
@@ -221,6 +227,7 @@ class SlideReader:
                 y1 = min(bottom, row * ch + chunk.shape[0])
                 if x1 > x0 and y1 > y0:
                     part = chunk[y0 - row * ch : y1 - row * ch, x0 - column * cw : x1 - column * cw]
+                    out = _white(out, width, height)
                     out[y0 - y : y1 - y, x0 - x : x1 - x] = part
         return out
 
@@ -329,6 +336,10 @@ def _downsample(full: tuple[int, int], size: tuple[int, int]) -> float:
     if whole and all(abs(n / whole - m) < 1 for n, m in zip(full, size, strict=True)):
         return float(whole)
     return (full[0] / size[0] + full[1] / size[1]) / 2
+
+
+def _white(pixels: np.ndarray | None, width: int, height: int) -> np.ndarray:
+    return np.full((height, width, 3), 255, np.uint8) if pixels is None else pixels
 
 
 def _bytes(chunk: np.ndarray | None) -> int:

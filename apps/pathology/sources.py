@@ -95,7 +95,8 @@ def picture_source(path: Path) -> ArraySource:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
             picture = Image.open(path, formats=_PICTURES)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path.name} has too many pixels for one piece ({short(error)}); {ADVICE}") from error
+        said = short(error).split(" exceeds", 1)[0]
+        raise ValueError(f"{path.name} has too many pixels for one piece ({said}); {ADVICE}") from error
     except UnidentifiedImageError as error:
         kinds = "OpenSlide formats, TIFF, PNG, JPEG, WebP, BMP"
         raise ValueError(f"{path.name} is not a picture that can be read here ({kinds})") from error

@@ -4,6 +4,7 @@ Legend: H, W height and width in pixels of a level; S samples per pixel.
 """
 
 import contextlib
+import logging
 import math
 import re
 import threading
@@ -18,6 +19,8 @@ from PIL import Image
 from apps.pathology.sources import ADVICE, WHOLE_LIMIT, ArraySource, Source, number, on_white, short
 
 _MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it warns of is said by our own errors
 
 
 class TiledTiffSource:
@@ -47,12 +50,14 @@ class TiledTiffSource:
         present = [part for part in parts if part is not None]
         if not present:
             return None
-        parts = [np.zeros_like(present[0]) if part is None else part for part in parts]
-        samples = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)  # (H, W, S)
+        whole = [np.zeros_like(present[0]) if part is None else part for part in parts]
+        samples = whole[0] if len(whole) == 1 else np.concatenate(whole, axis=-1)  # (H, W, S)
         column_left, row_left = width - column * self.chunks[level][0], height - row * self.chunks[level][1]
         return self._colours[level](samples[:row_left, :column_left])
 
     def _tile(self, page: Any, key: Any, index: int) -> np.ndarray | None:
+        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
+            raise ValueError(f"the TIFF is damaged: tile {index} is not listed")
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         if count == 0:  # a sparse TIFF leaves empty tiles out
             return None
@@ -88,7 +93,7 @@ class Colour:
             colours = 3
         if samples < colours or np.dtype(key.dtype).kind not in "ub" or self.bits > 16:
             raise ValueError(f"the TIFF has {samples} samples of type {key.dtype}; 8- or 16-bit grey or RGB is wanted")
-        if samples > colours and not key.extrasamples:
+        if samples > colours + 1 or (samples > colours and not key.extrasamples):
             raise ValueError(f"the TIFF has {samples} channels; grey, RGB, RGBA or CMYK is wanted")
         self.colours = colours
         extra = [int(e) for e in key.extrasamples][:1]
@@ -148,8 +153,10 @@ def tiff_source(path: Path) -> Source:
         return source
 
 
-def _tiff_levels(file: tifffile.TiffFile) -> list[list[Any]]:
+def _tiff_levels(file: Any) -> list[list[Any]]:
     """Return the pages of each level, largest first."""
+    if not file.series:
+        raise ValueError("the TIFF holds no picture")
     series = max(file.series, key=lambda s: s.keyframe.imagewidth * s.keyframe.imagelength)
     pages = [page for page in series.pages if page is not None]
     if len(pages) > 1 and not (len(pages) == 3 and pages[0].keyframe.samplesperpixel == 1 and "C" in series.axes):

@@ -14,7 +14,7 @@ from scipy import ndimage
 SHARE = 0.1  # a cell counts as tissue when at least this share of it is tissue
 SPECK_MM2 = 0.005  # smaller islands of tissue are dirt
 HOLE_MM2 = 0.02  # smaller holes are scored too: lumina and cracks lie within tissue
-SATURATION = (0.05, 0.15)  # the threshold stays in this range
+SATURATION = (0.05, 0.1)  # the threshold stays in this range
 _FINENESS = 8  # a low-power pixel covers 8 x 8 pixels of the net's resolution, so 4 x 4 make a cell of 32
 _BLOCK = 64  # cells a side read at once
 
@@ -43,7 +43,10 @@ class Stain:
         lit = pixels[pixels.max(axis=1) > 60]
         if not len(lit):
             return cls((255.0, 255.0, 255.0), SATURATION[1])
-        red, green, blue = np.clip(np.percentile(lit, 99, axis=0), 225, 255)
+        brightest = np.percentile(lit, 99, axis=0)
+        if np.ptp(brightest) > 20:  # too colourful for glass: there is none
+            brightest[:] = 255
+        red, green, blue = np.clip(brightest, 225, 255)
         glass = (float(red), float(green), float(blue))
         saturation, ink = _saturation(overview, glass)
         counts, _ = np.histogram(saturation[~ink], bins=256, range=(0, 1))
