@@ -6,7 +6,10 @@ Keys: `webp` uint8 (bytes of all tiles), `offsets` int64 (N + 1), `label` uint8 
 
 import io
 import os
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,37 +37,77 @@ def scanner_group(image: NDArray[np.uint8]) -> int:
     return int(len(od) > 0 and od[:, 2].sum() / od.sum() < BLUE_SHARE)
 
 
+def read_npz(path: Path) -> dict[str, NDArray]:
+    """Reads every array of a packed file; `image(packed, i)` decodes a tile.
+
+    Raises:
+        ValueError: if the file is not a packed tile file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            packed = {key: file[key] for key in file.files}
+    except FileNotFoundError:
+        there = ", ".join(sorted(p.name for p in path.parent.glob("pcam_*.npz"))) or "no packed files"
+        raise ValueError(f"{path} is not there; its folder has {there}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable npz file ({error}); get it anew") from error
+    if lacking := {"webp", "offsets", "label"} - set(packed):
+        raise ValueError(f"{path} lacks {', '.join(sorted(lacking))}; it is not a packed tile file")
+    if len(packed["offsets"]) != len(packed["label"]) + 1 or packed["offsets"][-1] > len(packed["webp"]):
+        raise ValueError(f"{path} is damaged: its offsets do not fit its tiles; get it anew")
+    return packed
+
+
+def image(packed: dict[str, NDArray], index: int) -> NDArray[np.uint8]:
+    """Decodes tile `index` of a packed file: uint8 (96, 96, 3) RGB."""
+    start, end = packed["offsets"][index : index + 2]
+    return np.asarray(Image.open(io.BytesIO(packed["webp"][start:end].tobytes())).convert("RGB"))
+
+
+def _encode(tile: NDArray[np.uint8]) -> tuple[bytes, float, int]:
+    """Gives a tile as lossless WebP, its tissue fraction and its guessed scanner group."""
+    if tile.shape != (TILE, TILE, 3) or tile.dtype != np.uint8:
+        raise ValueError(f"a tile must be 96x96x3 uint8, this one is {tile.shape} {tile.dtype}")
+    buffer = io.BytesIO()
+    Image.fromarray(tile).save(buffer, "WEBP", lossless=True, quality=60, method=4)
+    return buffer.getvalue(), tissue_fraction(tile), scanner_group(tile)
+
+
 def write_npz(
     path: Path,
     images: Iterable[NDArray[np.uint8]],
     label: NDArray[np.uint8],
     group: NDArray[np.uint8] | None,
     ids: NDArray[np.bytes_],
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Packs tiles uint8 (96, 96, 3) into `path`, whole or not at all; the scanner group is guessed where it is None."""
     blobs, fraction, guessed = [], [], []
-    for image in images:
-        if image.shape != (TILE, TILE, 3) or image.dtype != np.uint8:
-            raise ValueError(f"a tile must be 96x96x3 uint8, this one is {image.shape} {image.dtype}")
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "WEBP", lossless=True, quality=60, method=4)
-        blobs.append(buffer.getvalue())
-        fraction.append(tissue_fraction(image))
-        guessed.append(scanner_group(image) if group is None else 0)
+    source, done = iter(images), 0
+    with ThreadPoolExecutor() as pool:  # encoding leaves Python's lock
+        while batch := list(islice(source, 256)):
+            for blob, tissue, scanner in pool.map(_encode, batch):
+                blobs.append(blob)
+                fraction.append(tissue)
+                guessed.append(scanner)
+            done += len(batch)
+            if progress:
+                progress(done, len(label))
     if not len(blobs) == len(label) == len(ids):
         raise ValueError(f"{len(blobs)} tiles, {len(label)} labels and {len(ids)} ids do not match")
+    arrays = {
+        "webp": np.frombuffer(b"".join(blobs), np.uint8),
+        "offsets": np.cumsum([0] + [len(b) for b in blobs]).astype(np.int64),
+        "label": np.asarray(label, np.uint8),
+        "scanner_group": np.asarray(guessed if group is None else group, np.uint8),
+        "tissue_fraction": np.asarray(fraction, np.float16),
+        "id": np.asarray(ids, "S40"),
+    }
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
-            np.savez(
-                file,
-                webp=np.frombuffer(b"".join(blobs), np.uint8),
-                offsets=np.cumsum([0] + [len(b) for b in blobs]).astype(np.int64),
-                label=np.asarray(label, np.uint8),
-                scanner_group=np.asarray(guessed if group is None else group, np.uint8),
-                tissue_fraction=np.asarray(fraction, np.float16),
-                id=np.asarray(ids, "S40"),
-            )
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
