@@ -45,8 +45,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     done = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, [])]
     real = sum("real_data" in report.keywords for report in done)
     if REAL_DATA is None:
-        terminalreporter.write_line("real data: none found (WUNDERKAMMER_DATA is not set), so only tests on samples that "
-                                    "the project makes itself ran")
+        terminalreporter.write_line("real data: none found (WUNDERKAMMER_DATA is not set), so only tests on samples "
+                                    "that the project makes itself ran")
     else:
         terminalreporter.write_line(f"real data: found, {real} tests on real tiles, slides and the shipped model ran "
                                     f"beside {len(done) - real} on own samples")

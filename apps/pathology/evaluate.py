@@ -273,7 +273,9 @@ def _between_marks(path: Path, text: str, begin: str = "<!-- results -->", end: 
         part.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
-COMMANDS: dict[str, Any] = {"test": Test, "models": Models, "cross": Cross, "slides": Slides, "table": Table, "calibrate": Calibrate}
+COMMANDS: dict[str, Any] = {
+    "test": Test, "models": Models, "cross": Cross, "slides": Slides, "table": Table, "calibrate": Calibrate,
+}
 
 
 def main() -> None:

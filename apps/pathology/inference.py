@@ -33,7 +33,8 @@ def folded(net: nn.Module) -> nn.Module:
         children = list(module.named_children())
         for (_, conv), (name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                assert norm.running_mean is not None and norm.running_var is not None
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
                 conv.weight, conv.bias = fuse_conv_bn_weights(
                     conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
                 # timm's BatchNormAct2d holds its activation

@@ -1,0 +1,206 @@
+"""The predictor: its public contract, its answers, and what it refuses."""
+
+import dataclasses
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from apps import pathology
+from apps.pathology import data, predict
+from apps.pathology.calibration import auroc, ece
+from core import card
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return pathology.load()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.read(data.SAMPLE, "test").stack()
+
+
+def test_the_three_lines_of_the_readme(predictor, images):
+    result = predictor(images)
+    assert result.probability.dtype == np.float32
+    assert result.probability.shape == (len(images),)
+    assert ((result.probability >= 0) & (result.probability <= 1)).all()
+    assert result.uncertain.dtype == bool
+    saliency = result.saliency()
+    assert saliency.dtype == np.float32
+    assert saliency.shape == images.shape[:3]
+    assert saliency.min() >= 0
+    assert saliency.max() <= 1
+
+
+def test_one_image_a_list_and_an_array_agree(predictor, images):
+    together = predictor(images[:5]).probability
+    np.testing.assert_array_equal(predictor(list(images[:5])).probability, together)
+    np.testing.assert_allclose(predictor(images[2]).probability, together[2:3], atol=2e-2)
+
+
+def test_company_does_not_matter(predictor, images):
+    exact = pathology.load(precision="float32")
+    order = np.random.default_rng(0).permutation(len(images))
+    np.testing.assert_allclose(exact(images[order]).probability, exact(images).probability[order], atol=1e-5)
+    np.testing.assert_allclose(exact(images[:1]).probability, exact(images).probability[:1], atol=1e-5)
+
+
+def test_precisions_agree(images):
+    exact, fast = (pathology.load(precision=p)(images).probability for p in ("float32", "bfloat16"))
+    assert np.abs(exact - fast).mean() < 0.03
+
+
+def test_symmetries_make_it_invariant(images):
+    exact = pathology.load(precision="float32")
+    plain = exact(images[:3], symmetries=True).probability
+    for g in range(8):
+        turned = exact(np.ascontiguousarray(data.dihedral(images[:3], g)), symmetries=True).probability
+        np.testing.assert_allclose(turned, plain, atol=1e-5)
+
+
+def test_resampled_pictures_are_judged_by_their_middle(predictor, images):
+    from PIL import Image
+
+    large = np.asarray(Image.fromarray(images[0]).resize((192, 192), Image.Resampling.BICUBIC))
+    tiles = predict.as_tiles(large, mpp=predict.MPP / 2)
+    assert tiles.shape == (1, 96, 96, 3)
+    assert np.abs(tiles[0].astype(int) - images[0]).mean() < 4
+    around = np.full((296, 396, 3), 255, np.uint8)
+    around[52:244, 102:294] = large
+    inner = predict.as_tiles(around, mpp=predict.MPP / 2)[0]
+    np.testing.assert_allclose(inner[8:-8, 8:-8].astype(int), tiles[0][8:-8, 8:-8], atol=2)
+
+
+@pytest.mark.parametrize(("bad", "says"), [
+    ([], "no image"),
+    (np.zeros((0, 96, 96, 3), np.uint8), "no image"),
+    (np.zeros((96, 96), np.uint8), "wanted"),
+    (np.zeros((96, 96, 4), np.uint8), "wanted"),
+    (np.zeros((96, 96, 3), np.float32), "float32"),
+    (np.zeros((1, 1, 3), np.uint8), "mpp"),
+    ([np.zeros((96, 96, 3), np.uint8), np.zeros((64, 96, 3), np.uint8)], "mpp"),
+])
+def test_bad_images_get_a_sentence(predictor, bad, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        predictor(bad)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 1e9])
+def test_absurd_resolutions_are_refused(predictor, images, mpp):
+    with pytest.raises(ValueError, match="mpp"):
+        predictor(images[:1], mpp=mpp)
+
+
+def test_too_little_tissue_is_refused(predictor):
+    with pytest.raises(ValueError, match="covers 48 um"):
+        predictor(np.zeros((192, 192, 3), np.uint8), mpp=0.25)
+
+
+def test_threads_share_it(predictor, images):
+    wanted, wrong = predictor(images[:8]), []
+
+    def visit(i):
+        for _ in range(3):
+            result = predictor(images[:8])
+            cam = result.saliency()
+            if not (np.array_equal(result.probability, wanted.probability) and cam.shape == (8, 96, 96)):
+                wrong.append(i)
+
+    visitors = [threading.Thread(target=visit, args=(i,)) for i in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert not wrong
+    np.testing.assert_array_equal(wanted.saliency(), predictor(images[:8]).saliency())
+
+
+def spoiled(tmp_path, change, tensors=None):
+    path = predict.find("default")
+    weights, sheet = card.read(path)
+    file = tmp_path / "spoiled.safetensors"
+    card.write(file, tensors(weights) if tensors else weights, dataclasses.replace(sheet, **change))
+    return file
+
+
+def test_weights_of_another_app_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="model of 'go', not of 'pathology'"):
+        pathology.load(spoiled(tmp_path, {"app": "go"}))
+
+
+def test_nan_weights_are_refused(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    path = predict.find("default")
+    tensors = load_file(path)
+    tensors["head.1.weight"][0, 0] = float("nan")
+    file = tmp_path / "nan.safetensors"
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as original:
+        save_file(tensors, file, original.metadata())
+    with pytest.raises(ValueError, match="NaN"):
+        pathology.load(file)
+
+
+def test_an_uncalibrated_model_says_how_to_calibrate(tmp_path):
+    with pytest.raises(ValueError, match="never calibrated"):
+        pathology.load(spoiled(tmp_path, {"settings": {}}))
+
+
+def test_a_card_that_describes_no_model(tmp_path):
+    with pytest.raises(ValueError, match="describes no model known here"):
+        pathology.load(spoiled(tmp_path, {"model": {"wings": 2}}))
+    with pytest.raises(ValueError, match="do not fit"):
+        pathology.load(spoiled(tmp_path, {"model": {"backbone": "p4m"}}))
+
+
+def test_the_risk_can_be_chosen(images):
+    careful, bold = (pathology.load(alpha=a) for a in (0.01, 0.3))
+    assert careful.conformal.alpha == 0.01
+    assert careful.conformal.quantiles[0] >= bold.conformal.quantiles[0]
+    assert careful.conformal.quantiles[1] >= bold.conformal.quantiles[1]
+    with pytest.raises(ValueError, match="alpha"):
+        pathology.load(alpha=0)
+
+
+def test_the_shipped_model_is_small_and_explains_itself(predictor):
+    path = predict.find("default")
+    assert path.stat().st_size <= 16_000_000
+    sheet = predictor.card
+    assert sheet.app == "pathology"
+    assert sheet.licence == "Apache-2.0"
+    assert sheet.commit
+    assert not sheet.commit.endswith("-dirty")
+    assert sheet.data["sha256"]
+    assert sheet.data["tiles"] == 7400
+    assert "/" not in json.dumps(sheet.training["data"]["folder"])
+
+
+def test_loading_is_quick_once_torch_is_there():
+    """No timed test: what is slow to import is not imported."""
+    import subprocess
+    import sys
+
+    slow = ("timm", "sklearn", "pandas", "streamlit", "matplotlib", "skimage")
+    code = f"import sys; from apps import pathology; pathology.load(); print([m for m in {slow} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.real_data
+def test_the_shipped_model_scores_what_it_claims(real_data_root, predictor):
+    """On every fourth test tile: within what sampling allows; the whole test is `evaluate test`."""
+    claimed = json.loads((predict.TABLE.parent / "results.json").read_text())["test"]
+    assert claimed["sha256_weights"] == predictor.sha256
+    test = data.read(real_data_root / "pcam", "test")
+    quarter = test.where(np.arange(len(test)) % 4 == 0)
+    probability = predictor(quarter.stack()).probability
+    # Four standard deviations of an AUROC of 0.97 to 0.99 on 300 tiles.
+    assert auroc(probability, quarter.labels) > claimed["auroc"]["value"] - 0.03
+    assert ece(probability, quarter.labels) < claimed["ece"]["value"] + 0.06
