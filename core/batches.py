@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -78,7 +79,7 @@ class Batches:
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if self.workers else None,
             worker_init_fn=_leave_interrupts_to_the_trainer,
-            multiprocessing_context="forkserver" if self.workers else None,
+            multiprocessing_context=_forkserver(self.sample) if self.workers else None,
         )
         return iter(loader)
 
@@ -103,6 +104,13 @@ class _Steps(Sampler):
         while True:
             yield list(self.batches.positions(step))
             step += 1
+
+
+def _forkserver(sample: Sample) -> Any:
+    """The server that loader workers are forked from; it imports what they need once (seconds), not each of them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, sample.__module__])
+    return context
 
 
 def _leave_interrupts_to_the_trainer(worker: int) -> None:
