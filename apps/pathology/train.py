@@ -64,6 +64,8 @@ class Config:
     """The run's folder. If a run lies there, it goes on."""
     seed: int = 0
     """All randomness follows from it."""
+    start: str = ""
+    """A trained model (file or run folder) of the same shape to start from; empty starts from `model.pretrained`."""
     teachers: tuple[str, ...] = ()
     """Trained models (files or run folders) whose mean opinion is learned beside the label (distillation)."""
     trust: float = 0.7
@@ -83,6 +85,12 @@ PRESETS = {
         Config(out=Path("runs/pathology/tiny"), model=ModelConfig("p4m", side=48, growth=4),
                data=Data(folder="sample", batch=16), optimise=Optimise(lr=5e-3, warmup=2),
                augment=Augment(stain=0.1), fit=Fit(steps=16, log_every=4, evaluate_every=8, save_every=8)),
+    ),
+    "default": (
+        "The shipped model: goes on from a `lite0` run with tiles enlarged to 128 pixels; an hour on one CPU thread.",
+        Config(start="runs/pathology/lite0", model=ModelConfig(side=128), data=Data(train=ALL),
+               optimise=Optimise(lr=3e-4, head_lr=3e-4, warmup=50),
+               fit=Fit(steps=1800, average=0.998, clip=5.0, evaluate_every=225, save_every=75)),
     ),
     "lite0": (
         "EfficientNet-Lite0 with ImageNet weights, fine-tuned; half an hour on one CPU thread.",
@@ -173,6 +181,10 @@ def train(config: Config) -> Scores:
             cli.remember(config, config.out)
         tiles, val = read_tiles(config.data)
         model = build(config.model)
+        if config.start:
+            from apps.pathology.predict import read_net
+
+            model.load_state_dict(read_net(config.start)[0].state_dict())
         runtime.place(model)
         o = config.optimise
         kept = config.out / "pathology.safetensors"
