@@ -90,7 +90,7 @@ PRESETS = {
         "The shipped model: goes on from a `lite0` run with tiles enlarged to 128 pixels; an hour on one CPU thread.",
         Config(start="runs/pathology/lite0", model=ModelConfig(side=128), data=Data(train=ALL),
                optimise=Optimise(lr=3e-4, head_lr=3e-4, warmup=50),
-               fit=Fit(steps=1800, average=0.998, clip=5.0, evaluate_every=225, save_every=75)),
+               fit=Fit(steps=1300, average=0.998, clip=5.0, evaluate_every=260, save_every=65)),
     ),
     "lite0": (
         "EfficientNet-Lite0 with ImageNet weights, fine-tuned; half an hour on one CPU thread.",
