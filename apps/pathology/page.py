@@ -43,7 +43,7 @@ def sample_tile(kind: str):
         st.query_params["sample"] = st.session_state[key].choice
 
     found = samples.tiles(kind)
-    chosen = st.query_params.get("sample")
+    chosen = st.query_params.get("sample", "")
     if chosen not in found:
         chosen = next(iter(found))
     choices = [ui.Choice(name, tile.label, tile.image) for name, tile in found.items()]
@@ -106,8 +106,8 @@ def chosen_row(readings: list[Reading]) -> int:
     bar = st.column_config.ProgressColumn(format="%.2f", min_value=0, max_value=1)
     table = st.dataframe(
         [{"Tile": r.name, "Tumour": r.probability, "The model says": r.word} for r in readings], hide_index=True,
-        key="rows", on_select="rerun", selection_mode="single-row-required", selection_default=[0],
-        column_config={"Tumour": bar}, alt="Probability of tumour for each tile")
+        key="rows", on_select="rerun", selection_mode="single-row-required", column_config={"Tumour": bar},
+        selection_default={"selection": {"rows": [0]}}, alt="Probability of tumour for each tile")
     return table.selection.rows[0] if table.selection.rows else 0
 
 
@@ -188,22 +188,22 @@ def slides_tab(predictor) -> None:
         if mpp and result is None:
             ask(slide, place, given)
         panel = st.container()
-    cell = picked_cell(slide, reader, mpp) if mpp else None
-    reading = tile = None
-    with panel:
-        if cell:
-            tile = cell.tile()
-            reading = read_cell(predictor, result, cell, tile)
+    picked = None
+    if mpp and (cell := picked_cell(slide, reader, mpp)):
+        tile = cell.tile()
+        reading = read_cell(predictor, result, cell, tile)
+        picked = {"box": cell.box, "said": reading.short}
+        with panel:
             verdict(reading)
             with st.grid(2, min_column_width=110, gap="small"):
                 st.image(enlarged(tile), width="stretch", alt="The tile that was picked")
                 st.image(overlay(tile, looks(predictor, predictor.sha256, tile)), width="stretch",
                          alt="The tile, what speaks for tumour in yellow")
             st.caption(reading.name)
-        elif mpp:
-            st.caption("Click the slide to have a tile read.")
+    elif mpp:
+        panel.caption("Click the slide to have a tile read.")
     with right:
-        view(slide, reader, mpp, place, result, reading and {"box": cell.box, "said": reading.short})
+        view(slide, reader, mpp, place, result, picked)
         if result:
             summary(result)
             foot(predictor, None)
@@ -305,12 +305,11 @@ def read_cell(predictor, result, cell, tile) -> Reading:
     """Gives what the map says of a cell, or the model now, where the map says nothing."""
     x, y = (round(n) for n in cell.box[:2])
     name = f"At {x:,}, {y:,} px"
-    value = cell.value(result)
-    if value is None:
-        probability, uncertain, _ = judge(predictor, predictor.sha256, [tile])
-        value = probability[0], uncertain[0]
-        name += ", not counted as tissue" if result else ""
-    return read(name, *value, predictor.card.settings.get("reliability", ()))
+    bins = predictor.card.settings.get("reliability", ())
+    if known := cell.value(result):
+        return read(name, known[0], known[1], bins)
+    probability, uncertain, _ = judge(predictor, predictor.sha256, [tile])
+    return read(name + (", not counted as tissue" if result else ""), probability[0], uncertain[0], bins)
 
 
 def view(slide, reader, mpp, place, result, picked) -> None:

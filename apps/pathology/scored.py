@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -158,11 +159,11 @@ def fetching() -> Ticket | None:
         return _tickets.get("fetch")
 
 
-def _submit(key: str, *call: object) -> Ticket:
+def _submit(key: str, function: Callable[..., Any], *args: Any) -> Ticket:
     with _lock:
         old = _tickets.get(key)
         if old is None or old.state not in ("waiting", "running"):
-            _tickets[key] = desk().submit(*call)
+            _tickets[key] = desk().submit(function, *args)
             for other in [k for k, t in _tickets.items() if t.state in ("done", "cancelled")][:-KEPT]:
                 del _tickets[other]
         return _tickets[key]
@@ -174,7 +175,8 @@ def _submit(key: str, *call: object) -> Ticket:
 _loaded = cache(predictor)
 
 
-def score(path: str, name: str, place: str, mpp: float | None, progress=None) -> None:
+def score(path: str, name: str, place: str, mpp: float | None,
+          progress: Callable[[int, int], None] | None = None) -> None:
     """Scores a slide and writes map and exports into a folder; goes on with what an earlier try left there."""
     from apps.pathology import export
     from apps.pathology.reading import glaze, png

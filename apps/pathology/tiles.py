@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from apps.pathology.reader import SlideReader, open_slide
+
 SIDE = 256
 PREFIX = "/pathology/tiles"
 OPEN = 8  # slides kept open
@@ -30,7 +32,7 @@ ENCODED = 512  # tiles kept as JPEG: about 10 MB
 _lock = threading.Lock()
 _tokens: OrderedDict[str, tuple[Path, str]] = OrderedDict()
 _heats: dict[str, Path] = {}
-_readers: OrderedDict[Path, object] = OrderedDict()
+_readers: OrderedDict[Path, SlideReader] = OrderedDict()
 _encoded: OrderedDict[tuple[str, int, int, int], bytes] = OrderedDict()
 _threads: anyio.CapacityLimiter | None = None
 
@@ -76,10 +78,8 @@ def tile(path: Path, level: int, x: int, y: int) -> bytes | None:
     return file.getvalue()
 
 
-def reader(path: Path):
+def reader(path: Path) -> SlideReader:
     """Returns an open reader of the slide, kept for the next who asks; safe to use from several threads."""
-    from apps.pathology.reader import open_slide
-
     with _lock:
         if path in _readers:
             _readers.move_to_end(path)
