@@ -189,8 +189,13 @@ def slides_tab(predictor) -> None:
             ask(slide, place, given)
         panel = st.container()
     picked = None
-    if mpp and (cell := picked_cell(slide, reader, mpp)):
-        tile = cell.tile()
+    cell = picked_cell(slide, reader, mpp) if mpp else None
+    try:
+        tile = cell and cell.tile()
+    except (ValueError, OSError) as error:
+        panel.error(ui.plain(error))
+        cell = None
+    if cell:
         reading = read_cell(predictor, result, cell, tile)
         picked = {"box": cell.box, "said": reading.short}
         with panel:

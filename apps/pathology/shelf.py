@@ -106,8 +106,7 @@ def keep(name: str, data: BinaryIO) -> str:
                 raise ValueError("the server has no room for more slides now; try again in a few hours")
             raise ValueError(f"{shown(name)} has more than {UPLOAD_MB} MB, too much for an upload; put it into the "
                              "server's folder $WUNDERKAMMER_DATA/slides, and choose it from the list")
-        with open_slide(path):  # a file that is no slide is refused now, not when somebody looks at it
-            pass
+        _probe(path)
     except (ValueError, OSError) as error:
         path.unlink(missing_ok=True)
         raise ValueError(str(error).replace(path.name, shown(name))) from error
@@ -120,6 +119,14 @@ def shown(name: str) -> str:
     """Returns a visitor's file name as it can be shown: its last part, printable, at most 80 characters."""
     last = re.split(r"[/\\]", name)[-1]
     return "".join(c if c.isprintable() else "?" for c in last)[-80:] or "a file without a name"
+
+
+def _probe(path: Path) -> None:
+    """Raises ValueError or OSError for a file that is no slide, or was cut off: now, not when somebody looks at it."""
+    with open_slide(path) as slide:
+        slide.read_at(slide.size[0] - 1, slide.size[1] - 1, 1, 1, 1)
+        if len(slide.level_downsamples) > 1:  # else a small picture would take the whole slide to make
+            slide.thumbnail(64)
 
 
 def _copy(data: BinaryIO, path: Path, limit: int) -> bool:

@@ -1,0 +1,148 @@
+"""The slides that visitors can look at, and that nothing they send becomes a path."""
+
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.pathology import shelf
+
+SLIDE = (shelf.SAMPLE / "synthetic.tif").read_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A fresh folder of uploads."""
+    monkeypatch.setattr(shelf, "_folder", tmp_path / "uploads")
+    monkeypatch.setattr(shelf, "_uploads", {})
+    (tmp_path / "uploads").mkdir()
+    return tmp_path / "uploads"
+
+
+def test_the_sample_is_listed_and_known_to_be_a_drawing():
+    slide = shelf.listing()["synthetic.tif"]
+    assert slide.synthetic
+    assert shelf.find("synthetic.tif") == slide
+
+
+def test_the_servers_own_folder_is_listed_by_name(tmp_path, monkeypatch):
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "mine.SVS").write_bytes(b"x")
+    (tmp_path / "slides" / "notes.txt").write_bytes(b"x")
+    (tmp_path / "slides" / "folder.svs").mkdir()
+    monkeypatch.setenv("WUNDERKAMMER_DATA", str(tmp_path))
+    monkeypatch.setattr(shelf, "RAW", tmp_path / "nowhere")
+    assert list(shelf.listing()) == ["synthetic.tif", "mine.SVS"]
+    assert shelf.has_real()
+    assert not shelf.listing()["mine.SVS"].synthetic
+    monkeypatch.setenv("WUNDERKAMMER_DATA", str(tmp_path / "nowhere"))
+    assert not shelf.has_real()
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..", "", "synthetic.tif/../x", "a\0b",
+                                  str(shelf.SAMPLE / "synthetic.tif"), "upload-unknown"])
+def test_a_name_that_is_not_listed_finds_nothing(name):
+    assert shelf.find(name) is None
+
+
+def test_an_upload_is_kept_under_a_name_of_ours(folder):
+    token = shelf.keep("../../evil/My slide.TIF", io.BytesIO(SLIDE))
+    slide = shelf.find(token)
+    assert slide.name == "My slide.TIF"
+    assert slide.path.parent == folder
+    assert slide.path.name == f"{token}.tif"
+    assert slide.path.read_bytes() == SLIDE
+    assert not slide.synthetic
+    assert len(token) >= len("upload-") + 16
+    assert shelf.keep("My slide.tif", io.BytesIO(SLIDE)) != token
+    assert slide.fingerprint() == shelf.listing()["synthetic.tif"].fingerprint()
+
+
+@pytest.mark.parametrize("name", ["slide.png", "slide", "slide.tif.exe", "tif", "slide.mrxs", "x.py", ".."])
+def test_other_kinds_are_not_stored(folder, name):
+    with pytest.raises(ValueError, match="not a slide that can be uploaded; wanted is one of svs, tif"):
+        shelf.keep(name, io.BytesIO(SLIDE))
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"not a slide", SLIDE[:5000]])
+def test_what_is_no_slide_is_refused_with_its_name_and_not_kept(folder, data):
+    with pytest.raises(ValueError, match=r"my slide\.tif") as error:
+        shelf.keep("my slide.tif", io.BytesIO(data))
+    assert "upload-" not in str(error.value)
+    assert str(folder) not in str(error.value)
+    assert list(folder.iterdir()) == []
+
+
+def test_too_large_an_upload_stops_at_the_limit(folder, monkeypatch):
+    class Endless(io.RawIOBase):
+        read_ = 0
+
+        def seek(self, *_):
+            return 0
+
+        def read(self, n=-1):
+            self.read_ += n
+            return bytes(n)
+
+    monkeypatch.setattr(shelf, "UPLOAD_MB", 3)
+    data = Endless()
+    with pytest.raises(ValueError, match=r"big\.svs has more than 3 MB"):
+        shelf.keep("big.svs", data)
+    assert data.read_ <= 5 << 20
+    assert list(folder.iterdir()) == []
+
+
+def test_all_uploads_together_have_a_limit(folder, monkeypatch):
+    monkeypatch.setattr(shelf, "ROOM", len(SLIDE) + 100)
+    shelf.keep("one.tif", io.BytesIO(SLIDE))
+    with pytest.raises(ValueError, match="no room for more slides now"):
+        shelf.keep("two.tif", io.BytesIO(SLIDE))
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_uploads_go_after_a_day(folder):
+    token = shelf.keep("one.tif", io.BytesIO(SLIDE))
+    path = shelf.find(token).path
+    old = time.time() - shelf.KEEP - 60
+    os.utime(path, (old, old))
+    shelf.keep("two.tif", io.BytesIO(SLIDE))
+    assert not path.exists()
+    assert shelf.find(token) is None
+
+
+def test_uploads_of_a_process_are_readable_to_its_user_alone(monkeypatch):
+    monkeypatch.setattr(shelf, "_folder", None)
+    home = shelf._home()
+    try:
+        assert home.stat().st_mode & 0o777 == 0o700
+        assert shelf._home() == home
+    finally:
+        home.rmdir()
+
+
+def test_a_fingerprint_is_of_the_content(tmp_path):
+    one, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    one.write_bytes(SLIDE)
+    other.write_bytes(SLIDE)
+    first = shelf.Slide("a", one).fingerprint()
+    assert shelf.Slide("b", other).fingerprint() == first
+    for place in (0, len(SLIDE) // 2, len(SLIDE) - 1):
+        changed = bytearray(SLIDE)
+        changed[place] ^= 1
+        other.write_bytes(changed)
+        assert shelf.Slide("b", other).fingerprint() != first
+
+
+@given(st.text())
+def test_a_shown_name_is_short_printable_and_no_path(name):
+    shown = shelf.shown(name)
+    assert shown
+    assert len(shown) <= 80
+    assert shown.isprintable()
+    assert not {"/", "\\"} & set(shown)
+    assert Path(shown).name in (shown, "")
