@@ -187,8 +187,9 @@ class Table:
         from apps.pathology.report import table
 
         text = table(json.loads(self.results.read_text(encoding="utf-8")))
-        for readme in (ROOM / "README.md", ROOM.parents[1] / "README.md"):
-            _between_marks(readme, text)
+        for readme, place in ((ROOM / "README.md", "results.json"),
+                              (ROOM.parents[1] / "README.md", "apps/pathology/results.json")):
+            _between_marks(readme, text.replace("RESULTS", place))
 
 
 def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:

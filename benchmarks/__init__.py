@@ -1,0 +1,1 @@
+"""One command per figure; peers are measured in the same run."""
