@@ -20,7 +20,7 @@ import timm
 import torch
 
 from apps import pathology
-from core.checkpoint import publishing
+from core.files import publishing
 from core.runtime import describe
 
 BATCH = 64

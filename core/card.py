@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from core.checkpoint import write as publish
+from core.files import write as publish
 
 FORMAT = 1
 

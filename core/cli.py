@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from core.checkpoint import publishing
+from core.files import publishing
 
 C = TypeVar("C")
 

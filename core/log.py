@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from core.checkpoint import publishing
+from core.files import publishing
 
 
 class Progress:

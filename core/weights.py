@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.card import read_card
-from core.checkpoint import write
 from core.fetch import Checks, Progress, cache_folder, fetch
+from core.files import write
 from core.hub import Unreachable, describe, download, push
 
 __all__ = ["Published", "find", "published", "push", "ship"]

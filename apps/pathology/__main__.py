@@ -93,7 +93,7 @@ def judge_tiles(files: list[Path], options: Options) -> None:
     from apps.pathology.picture import read_picture
     from apps.pathology.predict import as_tiles, load
     from apps.pathology.reading import overlay, png
-    from core.checkpoint import write
+    from core.files import write
 
     images = [as_tiles(_named(file, read_picture(file), options.mpp), options.mpp)[0] for file in files]
     predictor = load(options.weights, options.device, alpha=options.alpha)

@@ -35,14 +35,15 @@ def score_composites(predictor: Predictor, folder: Path) -> tuple[dict[str, Any]
             with np.load(folder / record["truth"], allow_pickle=False) as truth:
                 known, lesion = truth["label"], truth["lesions"]
             if result.heatmap.shape != known.shape:
-                raise ValueError(f"{record['slide']} gives a map of {result.heatmap.shape}, its truth has {known.shape}; "
+                raise ValueError(f"{record['slide']} gives a map of {result.heatmap.shape}, its truth {known.shape}; "
                                  "make the slides anew")
             centre = known >= 0
             unseen += int(np.isnan(result.heatmap[centre]).sum())
             # A cell that the tissue mask passed over was judged free of tumour.
             chances.append(np.nan_to_num(result.heatmap[centre], nan=0.0))
             labels.append(known[centre])
-            found.append(detections(result.heatmap))
+            # Seams between tiles are nobody's tissue: a peak there must not hide its neighbours.
+            found.append(detections(np.where(centre, result.heatmap, np.nan)))
             lesions.append(lesion)
             bar.update(number)
     p, y = np.concatenate(chances), np.concatenate(labels)

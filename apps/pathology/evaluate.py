@@ -23,7 +23,7 @@ import tyro
 from apps.pathology import calibration, data, predict
 from apps.pathology.predict import Predictor
 from core import cli
-from core.checkpoint import publishing, write
+from core.files import publishing, write
 from core.log import Progress
 from core.runtime import describe
 

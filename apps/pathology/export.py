@@ -1,47 +1,26 @@
 """Writes a slide's result for other programs: QuPath GeoJSON, PNG overlay, pyramidal TIFF, parquet.
 
-Every writer takes a binary stream, so that a file appears whole (see `publish`) or travels as bytes to another machine.
+Every writer takes a binary stream, so that a file appears whole (`core.files`) or travels as bytes.
 """
 
-import contextlib
 import io
 import json
 import math
-import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from core.files import write as publish
+
 if TYPE_CHECKING:
     from apps.pathology.heatmap import SlideResult
 
 TUMOUR = {"name": "Tumor", "color": [200, 0, 0]}  # QuPath's own class and colour
 _NAMESPACE = uuid.UUID("5b0d1d2e-3f0b-5c55-9a49-6c9a0b6f8f11")  # ours; ids then depend on slide, model and place only
-
-
-def publish(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name and rename it, so that it is there whole or not at all.
-
-    Raises OSError with one sentence when the place cannot be written; nothing is left behind.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def publish_files(files: Mapping[str, bytes], folder: str | Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 RESULT = "slide.npz"
@@ -43,9 +44,15 @@ class SlideResult:
     stride: int  # pixels of the net's resolution per cell
     slide: str  # file name
     model: str  # name or sha of what scored it
-    thumbnail: np.ndarray  # (H, W, 3) uint8 RGB of the whole slide
+    picture: bytes  # JPEG of the whole slide, small
     uncertain: np.ndarray | None = None  # (h, w) bool: the model abstains; None if it was not asked
     fingerprint: str = ""  # what the result depends on: slide file, mpp, stride, model
+
+    @property
+    def thumbnail(self) -> np.ndarray:
+        """The whole slide, small, HWC uint8 RGB."""
+        with Image.open(io.BytesIO(self.picture)) as picture:
+            return np.asarray(picture.convert("RGB"))
 
     @property
     def cell(self) -> float:
@@ -155,7 +162,8 @@ class SlideResult:
         """Return the whole result as the bytes of one npz without pickles; `from_bytes` reads it back exactly."""
         facts = {"format": _FORMAT, "mpp": self.mpp, "slide_size": self.slide_size, "slide_mpp": self.slide_mpp}
         facts |= {"stride": self.stride, "slide": self.slide, "model": self.model, "fingerprint": self.fingerprint}
-        arrays: dict[str, Any] = {"heatmap": self.heatmap, "mask": self.mask, "thumbnail": self.thumbnail}
+        arrays: dict[str, Any] = {"heatmap": self.heatmap, "mask": self.mask}
+        arrays["picture"] = np.frombuffer(self.picture, np.uint8)
         if self.uncertain is not None:
             arrays["uncertain"] = self.uncertain
         stream = io.BytesIO()
@@ -171,8 +179,8 @@ class SlideResult:
                 if facts.pop("format") != _FORMAT:
                     raise ValueError(f"{name} was written by another version of this program; score the slide again")
                 facts["slide_size"] = tuple(facts["slide_size"])
-                arrays = {key: stored[key] for key in stored.files if key != "facts"}
-                return cls(**facts, **arrays)
+                arrays = {key: stored[key] for key in stored.files if key not in ("facts", "picture")}
+                return cls(**facts, **arrays, picture=stored["picture"].tobytes())
         except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as error:
             raise ValueError(f"{name} is not a saved slide result, or is damaged") from error
         except ValueError as error:

@@ -14,7 +14,7 @@ from PIL import Image
 from apps.pathology.heatmap import SlideResult
 from apps.pathology.shelf import SAMPLE
 from core import cli
-from core.checkpoint import write
+from core.files import write
 
 SIZE = (720, 405)
 PICTURE = Path(__file__).with_name("miniature.jpg")

@@ -42,7 +42,7 @@ def table(results: dict[str, Any]) -> str:
     if slides := results.get("slides"):
         at = slides["sensitivity_at_false_positives_per_slide"]
         rows += [
-            (f"heat map AUROC, {slides['slides']} composite slides", *_ci(slides["auroc"]), f"{slides['cells']:,} cells"),
+            (f"heat map AUROC, {slides['slides']} composite slides", *_ci(slides["auroc"]), f"{slides['cells']} cells"),
             ("FROC score", f"{slides['froc']:.3f}", "",
              f"{slides['lesions']} lesions; at " + ", ".join(f"{rate}: {value:.2f}" for rate, value in at.items())),
         ]

@@ -20,17 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from apps.pathology.export import publish
 from apps.pathology.heatmap import RESULT, SlideResult
 from apps.pathology.reader import SlideReader, check_mpp, open_slide
 from apps.pathology.tissue import SHARE, tissue_mask
+from core.files import write
 
 TILE = 96  # pixels a side that the net sees
 NATIVE_MPP = 0.972  # microns per pixel that the net was trained at
 PARTIAL = "partial.npz"
 BLOCK = 16  # cells a side of what a reader thread reads at once
-THUMBNAIL = 1536
+THUMBNAIL = 1536  # longest side, pixels, of the picture that goes with the result
 
 Score = Callable[[np.ndarray], np.ndarray]  # uint8 (N, 96, 96, 3) -> float32 (N,) in [0, 1]
 Progress = Callable[[int, int], None]  # done cells, total cells
@@ -123,7 +124,7 @@ def score_slide(
             stride=stride,
             slide=reader.name,
             model=fingerprint,
-            thumbnail=reader.thumbnail(THUMBNAIL),
+            picture=_jpeg(reader.thumbnail(THUMBNAIL)),
             uncertain=None if uncertain is None else _ask(uncertain, state.heatmap),
             fingerprint=print_,
         )
@@ -165,7 +166,7 @@ class _State:
             return
         stream, name = io.BytesIO(), np.frombuffer(self.fingerprint.encode(), np.uint8)
         np.savez_compressed(stream, heatmap=self.heatmap, mask=self.mask, fingerprint=name)
-        publish(self.out / PARTIAL, lambda file: file.write(stream.getbuffer()))
+        write(self.out / PARTIAL, lambda file: file.write(stream.getbuffer()))
 
 
 def _fill(
@@ -264,6 +265,12 @@ def _ask(uncertain: Callable[[np.ndarray], np.ndarray], heatmap: np.ndarray) -> 
     if scored.any():
         answer[scored] = uncertain(heatmap[scored])
     return answer
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=88)
+    return stream.getvalue()
 
 
 def _fingerprint(reader: SlideReader, grid: Grid, model: str, share: float) -> str:
