@@ -219,8 +219,9 @@ def slides_tab(predictor) -> None:
 def choose_slide():
     """Shows the list of slides and the ways to add one; gives the slide chosen."""
     uploads = st.session_state.setdefault("uploads", [])
+    listed = shelf.listing()
     asked = st.query_params.get("slide", "")
-    if asked.startswith("upload-") and asked not in uploads and shelf.find(asked):
+    if asked not in listed and asked not in uploads and shelf.find(asked):  # somebody else's, who passed the address on
         uploads.append(asked)
 
     def moved() -> None:
@@ -228,9 +229,8 @@ def choose_slide():
             st.query_params.pop(name, None)
         st.session_state["picked"] = "", ""
 
-    names = [*shelf.listing(), *(token for token in uploads if shelf.find(token))]
-    name = st.selectbox("Slide", names, key="slide", bind="query-params", on_change=moved,
-                        format_func=lambda name: slide.name if (slide := shelf.find(name)) else name)
+    names = [*listed, *(name for name in uploads if shelf.find(name))]
+    name = st.selectbox("Slide", names, key="slide", bind="query-params", on_change=moved)
     with st.container(horizontal=True):
         with st.popover("Upload a slide"):
             upload_slide(moved)
@@ -244,12 +244,12 @@ def upload_slide(moved) -> None:
         if file is None:
             return
         try:
-            token = shelf.keep(file.name, file)
+            name = shelf.keep(file.name, file)
         except (ValueError, OSError) as error:
             st.session_state.trouble = str(error)
             return
-        st.session_state.uploads.append(token)
-        st.session_state.slide = token
+        st.session_state.uploads.append(name)
+        st.session_state.slide = name
         # A new uploader takes the place of this one, which lets go of the file.
         st.session_state.uploaded = st.session_state.get("uploaded", 0) + 1
         moved()

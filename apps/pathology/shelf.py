@@ -75,7 +75,7 @@ def has_real() -> bool:
 
 
 def find(name: str) -> Slide | None:
-    """Returns the slide of that name from the listing, or the upload of that token, or None."""
+    """Returns the slide of that name from the listing, or the upload that `keep` gave that name, or None."""
     with _lock:
         upload = _uploads.get(name)
     if upload is not None and upload.path.exists():
@@ -84,9 +84,10 @@ def find(name: str) -> Slide | None:
 
 
 def keep(name: str, data: BinaryIO) -> str:
-    """Stores an uploaded slide and returns the token under which `find` gives it back for a day.
+    """Stores an uploaded slide for a day, and returns the name under which `find` gives it back.
 
-    The visitor's name is kept for display only: the file is called after the token.
+    That name holds a random token, so only who is told it can ask for the slide; the file is called after the token
+    alone.
 
     Raises:
         ValueError: if the ending is not one of `UPLOADS`, the file is too large, or the uploads of all visitors
@@ -110,9 +111,10 @@ def keep(name: str, data: BinaryIO) -> str:
     except (ValueError, OSError) as error:
         path.unlink(missing_ok=True)
         raise ValueError(str(error).replace(path.name, shown(name))) from error
+    listed = f"{shown(name)} · {token}"
     with _lock:
-        _uploads[token] = Slide(shown(name), path)
-    return token
+        _uploads[listed] = Slide(shown(name), path)
+    return listed
 
 
 def shown(name: str) -> str:
@@ -154,10 +156,10 @@ def _home() -> Path:
 
 def _expire() -> None:
     with _lock:
-        for token, slide in list(_uploads.items()):
+        for listed, slide in list(_uploads.items()):
             if _age(slide.path) > KEEP:
                 slide.path.unlink(missing_ok=True)
-                del _uploads[token]
+                del _uploads[listed]
 
 
 def _remove(folders: Iterable[Path]) -> None:

@@ -50,15 +50,17 @@ def test_a_name_that_is_not_listed_finds_nothing(name):
 
 
 def test_an_upload_is_kept_under_a_name_of_ours(folder):
-    token = shelf.keep("../../evil/My slide.TIF", io.BytesIO(SLIDE))
-    slide = shelf.find(token)
+    listed = shelf.keep("../../evil/My slide.TIF", io.BytesIO(SLIDE))
+    slide = shelf.find(listed)
+    token = listed.removeprefix("My slide.TIF · ")
     assert slide.name == "My slide.TIF"
     assert slide.path.parent == folder
     assert slide.path.name == f"{token}.tif"
     assert slide.path.read_bytes() == SLIDE
     assert not slide.synthetic
     assert len(token) >= len("upload-") + 16
-    assert shelf.keep("My slide.tif", io.BytesIO(SLIDE)) != token
+    assert shelf.keep("My slide.TIF", io.BytesIO(SLIDE)) != listed
+    assert shelf.find("My slide.TIF") is shelf.find(token) is None
     assert slide.fingerprint() == shelf.listing()["synthetic.tif"].fingerprint()
 
 

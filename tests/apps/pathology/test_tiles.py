@@ -97,6 +97,7 @@ def test_open_slides_and_kept_tiles_are_bounded(client, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "found"), [("12,34", (12, 34)), ("0,0", (0, 0)), ("", None), ("1", None),
-                                             ("-1,2", None), ("1.5,2", None), ("1,2,3", None), ("1,2\n", None), ("9999999999,1", None)])
+                                             ("-1,2", None), ("1.5,2", None),
+                                             ("1,2,3", None), ("1,2\n", None), ("9999999999,1", None)])
 def test_a_point_in_an_address(text, found):
     assert tiles.point(text) == found
