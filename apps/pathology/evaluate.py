@@ -156,7 +156,7 @@ class Slides:
         _record(self.out, "slides", {**_provenance(predictor), **section})
         from apps.pathology import plots
 
-        _publish(self.out.parent / "figures" / "froc.png", plots.froc(*curve))
+        _publish(self.out.parent / "figures" / "froc.png", plots.froc(curve.false_positives, curve.sensitivity))
 
 
 @dataclass(frozen=True)
@@ -235,12 +235,14 @@ def _figures(folder: Path, predictor: Predictor, test: data.Tiles, logits: np.nd
     y = test.labels
     _publish(folder / "reliability.png", plots.reliability(_sigmoid(logits), probability, y))
     _publish(folder / "roc.png", plots.roc({predictor.card.name: probability, "colour only": baseline}, y))
-    _publish(folder / "selective_risk.png", plots.selective_risk({predictor.card.name: probability,
-                                                                   "colour only": baseline}, y))
+    curves = {predictor.card.name: probability, "colour only": baseline}
+    _publish(folder / "selective_risk.png", plots.selective_risk(
+        curves, y, {predictor.card.name: predictor.conformal.uncertain(probability)}))
     rng = np.random.default_rng(0)
-    chosen = np.concatenate([rng.choice(np.flatnonzero(y == c), 6, replace=False) for c in (1, 0)])
+    chosen = np.concatenate([rng.choice(np.flatnonzero(y == c), 4, replace=False) for c in (1, 0)])
     result = predictor(np.stack([test.images[i] for i in chosen]))
-    _publish(folder / "saliency.png", plots.saliency(result.tiles, result.saliency(), result.probability, y[chosen]))
+    _publish(folder / "saliency.png", plots.saliency(
+        result.tiles, result.saliency(), result.probability, y[chosen], columns=8))
 
 
 def _publish(path: Path, png: bytes) -> None:

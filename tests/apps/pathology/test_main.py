@@ -2,8 +2,10 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +76,20 @@ def test_a_list_of_slides_finishes_what_is_left(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "b" / "slide.npz")["heatmap"], a)
 
 
-@pytest.fixture
-def bad(tmp_path):
+def png_that_claims(width, height):
+    """A PNG whose header promises more than follows."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(99))), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
     """Files that are not what they seem, by name."""
+    tmp_path = tmp_path_factory.mktemp("bad")
     Image.new("L", (96, 96), 100).save(tmp_path / "gray.png")
     Image.fromarray(np.zeros((96, 96), np.uint16)).save(tmp_path / "sixteen.png")
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
@@ -86,7 +99,7 @@ def bad(tmp_path):
     (tmp_path / "cut.tif").write_bytes(SLIDE.read_bytes()[:5000])
     (tmp_path / "empty.txt").write_text("# nothing\n")
     (tmp_path / "missing.txt").write_text("there-is-no-such.svs\n")
-    Image.new("RGB", (30000, 30000)).save(tmp_path / "bomb.png")
+    (tmp_path / "bomb.png").write_bytes(png_that_claims(30000, 30000))
     (tmp_path / "noise.bin").write_bytes(os.urandom(100))
     return tmp_path
 
