@@ -17,6 +17,7 @@ import numpy as np
 import openslide
 from PIL import Image
 
+from apps.pathology.resample import STRIP, grid, squeeze, strips
 from apps.pathology.sources import ArraySource, OpenSlideSource, Source, picture_source, short
 from apps.pathology.tiff import tiff_source
 
@@ -25,10 +26,8 @@ CACHE_BYTES = 64 * 1024**2  # of decoded chunks, per reader
 OVERVIEW = 2048  # longest side, pixels, of the small picture kept for slides without low-power levels
 COARSER = 1.05  # a level up to 5 % coarser than asked for is enlarged, which saves a 16-fold read at 0.25 um/px
 _PIECE = 512  # output pixels resampled at once
-STRIP = 32  # output pixels, see SlideReader._resample
 
 Level = tuple[Source, int, float]  # a source, the index of its level, level-0 pixels per pixel
-Strip = tuple[int, int, float, float]  # first and last source pixel, begin and end of the box within them
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class SlideReader:
         self._lock, self._overview_lock = threading.Lock(), threading.Lock()
         self._cache: OrderedDict[tuple[int, int, int, int], np.ndarray | None] = OrderedDict()
         self._cached = 0
-        self._has_overview = max(self.size) / self.level_downsamples[-1] <= 2 * OVERVIEW
+        self._kept_overview: ArraySource | None = None
 
     def need_mpp(self) -> float:
         """Return microns per level-0 pixel, or ask for it: ValueError naming the option to pass."""
@@ -79,7 +78,7 @@ class SlideReader:
     def read_at(self, x: float, y: float, width: int, height: int, downsample: float) -> np.ndarray:
         """Return (height, width, 3) uint8 RGB; output pixel i covers level-0 pixels x + i d to x + (i + 1) d.
 
-        Lanczos over the best level; what is more than 4 times finer is first averaged in boxes of 2^n pixels.
+        Lanczos over the best level; what is 3 or more times finer is first averaged in boxes of 2^n pixels.
         """
         if width < 1 or height < 1 or not downsample > 0:
             raise ValueError(f"a region of {width} x {height} pixels at downsample {downsample} cannot be read")
@@ -89,7 +88,7 @@ class SlideReader:
         scale = downsample / unit
         if abs(scale - 1) * max(self.size) / unit < 0.25:  # not a quarter of a pixel apart over the whole slide
             scale = 1.0
-        (column, row), phase = _grid((x / downsample, y / downsample))
+        (column, row), phase = grid((x / downsample, y / downsample))
         for top in range(0, height, _PIECE):
             for left in range(0, width, _PIECE):
                 w, h = min(_PIECE, width - left), min(_PIECE, height - top)
@@ -134,33 +133,36 @@ class SlideReader:
 
     def _best(self, downsample: float) -> tuple[Level, int]:
         """Return the coarsest level that is fine enough, and the power of two by which to average it first."""
-        if not self._has_overview and downsample * COARSER >= self._overview_downsample:
-            self._make_overview()
         fine = [level for level in self._levels if level[2] <= downsample * COARSER]
         best = fine[-1] if fine else self._levels[0]
         ratio = downsample / best[2]
-        return best, 1 if ratio <= 4 else 2 ** math.floor(math.log2(ratio / 2))
+        finer = 2 ** max(0, math.floor(math.log2(ratio / 1.5)))
+        overview = self._overview_downsample
+        if overview is not None and best is self._levels[-1] and finer * best[2] >= overview:  # the averages are kept
+            return (self._overview(overview), 0, overview), round(finer * best[2] / overview)
+        return best, finer
 
     @property
-    def _overview_downsample(self) -> float:
+    def _overview_downsample(self) -> float | None:
+        """Level-0 pixels per pixel of the overview; None where the file's own levels end small enough."""
         last = self.level_downsamples[-1]
-        return last * 2 ** math.ceil(math.log2(max(self.size) / last / OVERVIEW))
+        side = max(self.size) / last
+        return None if side <= 2 * OVERVIEW else last * 2 ** math.ceil(math.log2(side / OVERVIEW))
 
-    def _make_overview(self) -> None:
-        """Keep one small picture of a slide that has no low-power level, so that it is read through once only."""
+    def _overview(self, downsample: float) -> ArraySource:
+        """Return the slide averaged to 2048 pixels at most; it is read through for this on first use only."""
         with self._overview_lock:
-            if self._has_overview:
-                return
-            level, last = self._levels[-1], self._overview_downsample
-            width, height = (math.ceil(n / last) for n in self.size)
-            pixels = np.full((height, width, 3), 255, np.uint8)
-            for top in range(0, height, 128):
-                for left in range(0, width, 128):
-                    w, h = min(128, width - left), min(128, height - top)
-                    part = self._plane(level, round(last / level[2]), left, top, w, h)
-                    pixels[top : top + h, left : left + w] = _white(part, w, h)
-            self._levels = [*self._levels, (ArraySource(pixels), 0, last)]
-            self._has_overview = True
+            if self._kept_overview is None:
+                level, finer = self._levels[-1], round(downsample / self.level_downsamples[-1])
+                width, height = (math.ceil(n / downsample) for n in self.size)
+                pixels = np.full((height, width, 3), 255, np.uint8)
+                for top in range(0, height, 128):
+                    for left in range(0, width, 128):
+                        w, h = min(128, width - left), min(128, height - top)
+                        part = self._plane(level, finer, left, top, w, h)
+                        pixels[top : top + h, left : left + w] = _white(part, w, h)
+                self._kept_overview = ArraySource(pixels)
+            return self._kept_overview
 
     def _outside(self, x: float, y: float, width: float, height: float) -> bool:
         return x >= self.size[0] or y >= self.size[1] or x + width <= 0 or y + height <= 0
@@ -174,21 +176,14 @@ class SlideReader:
         phase: tuple[float, float],
         scale: float,
     ) -> np.ndarray:
-        """Return `size` output pixels from index `start`; pixel i covers level pixels (i + phase) scale onwards.
-
-        Works in strips that begin at multiples of 32 output pixels: a strip is computed in the same way whatever else
-        is read with it, so that a tile read by itself equals the tile cut from a larger region, bit for bit.
-        """
+        """Return `size` output pixels from index `start`; pixel i covers level pixels (i + phase) scale onwards."""
         if scale == 1 and phase == (0, 0):  # the level's own pixels
             return _white(self._plane(level, finer, *start, *size), *size)
-        (lefts, left, right), (tops, top, bottom) = (
-            _strips(start[axis], size[axis], phase[axis], scale) for axis in (0, 1)
-        )
+        (lefts, left, right), (tops, top, bottom) = (strips(start[i], size[i], phase[i], scale) for i in (0, 1))
         pixels = self._plane(level, finer, left, top, right - left, bottom - top)
         if pixels is None:
             return _white(None, *size)
-        wide = _squeeze(pixels, lefts, left)
-        tall = _squeeze(wide.transpose(1, 0, 2), tops, top).transpose(1, 0, 2)
+        tall = squeeze(squeeze(pixels, lefts, left).transpose(1, 0, 2), tops, top).transpose(1, 0, 2)
         column, row = start[0] % STRIP, start[1] % STRIP
         return tall[row : row + size[1], column : column + size[0]]
 
@@ -250,34 +245,6 @@ class SlideReader:
                 while self._cached > CACHE_BYTES and len(self._cache) > 1:
                     self._cached -= _bytes(self._cache.popitem(last=False)[1])
         return chunk
-
-
-def _grid(position: tuple[float, float]) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Return whole output pixels and what is left over, with float noise around whole numbers removed."""
-    clean = [float(round(p)) if abs(p - round(p)) < 1e-4 else p for p in position]
-    whole = (math.floor(clean[0]), math.floor(clean[1]))
-    return whole, (clean[0] - whole[0], clean[1] - whole[1])
-
-
-def _strips(start: int, size: int, phase: float, scale: float) -> tuple[list[Strip], int, int]:
-    """Return strips (first and last source pixel, box within) that cover the output pixels, and their extent."""
-    margin = math.ceil(3 * max(scale, 1.0)) + 1  # what a Lanczos kernel sees beyond the edge
-    strips = []
-    for first in range(start // STRIP * STRIP, start + size, STRIP):
-        at = (first + phase) * scale
-        low, high = math.floor(at) - margin, math.ceil(at + STRIP * scale) + margin
-        strips.append((low, high, at - low, at - low + STRIP * scale))
-    return strips, strips[0][0], strips[-1][1]
-
-
-def _squeeze(pixels: np.ndarray, strips: list[Strip], origin: int) -> np.ndarray:
-    """Return pixels (H, W, 3) resampled along W to 32 pixels a strip."""
-    image, height = Image.fromarray(np.ascontiguousarray(pixels)), pixels.shape[0]
-    parts = []
-    for low, high, begin, end in strips:
-        part = image.crop((low - origin, 0, high - origin, height))
-        parts.append(np.asarray(part.resize((STRIP, height), Image.Resampling.LANCZOS, (begin, 0, end, height))))
-    return np.concatenate(parts, axis=1)
 
 
 def open_slide(path: str | Path, mpp: float | None = None) -> SlideReader:

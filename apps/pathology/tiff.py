@@ -156,7 +156,7 @@ def tiff_source(path: Path) -> Source:
 def _tiff_levels(file: Any) -> list[list[Any]]:
     """Return the pages of each level, largest first."""
     if not file.series:
-        raise ValueError("the TIFF holds no picture")
+        raise ValueError("the TIFF holds no picture; it may be truncated")
     series = max(file.series, key=lambda s: s.keyframe.imagewidth * s.keyframe.imagelength)
     pages = [page for page in series.pages if page is not None]
     if len(pages) > 1 and not (len(pages) == 3 and pages[0].keyframe.samplesperpixel == 1 and "C" in series.axes):

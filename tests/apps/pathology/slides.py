@@ -61,9 +61,9 @@ class Painted:
         nearest = [min(max(middle, at * 512), at * 512 + 512) for at in (column, row)]
         if math.dist(nearest, (middle, middle)) > reach:
             return None
-        y, x = np.mgrid[row * 512 : row * 512 + 512, column * 512 : column * 512 + 512]
+        y, x = np.ogrid[row * 512 : row * 512 + 512, column * 512 : column * 512 + 512]
         inside = (x - middle) ** 2 + (y - middle) ** 2 < reach**2
-        pixels = np.where(inside[..., None], (200, 120, 170), (255, 255, 255)).astype(np.uint8)
+        pixels = np.where(inside[..., None], np.array((200, 120, 170), np.uint8), np.uint8(255))
         pixels[..., 0] -= np.where(inside, (x * down // 700 + y * down // 900) % 40, 0).astype(np.uint8)
         return pixels
 

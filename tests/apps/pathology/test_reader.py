@@ -129,17 +129,18 @@ def test_thumbnail_and_deep_zoom(slide: Path) -> None:
                 reader.deepzoom_tile(*wrong)
 
 
-def test_overview_is_read_through_once() -> None:
-    source = Painted(9_000, 2_000)
+def test_overview_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "OVERVIEW", 512)
+    source = Painted(5_000, 1_200)
     reader = SlideReader(source)
-    first = reader.thumbnail(500)
+    first = reader.thumbnail(200)
     reads = source.reads
-    assert reads >= 18 * 18
-    assert (reader.thumbnail(500) == first).all()
-    for z in range(10):
+    assert reads >= 9 * 9
+    assert (reader.thumbnail(200) == first).all()
+    for z in range(9):
         reader.deepzoom_tile(z, 0, 0)
     assert source.reads == reads
-    assert first[250, 250, 1] == 120
+    assert first[100, 100, 1] == 120
     assert (first[0, 0] == 255).all()
 
 
@@ -152,21 +153,21 @@ def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(held) == reader._cached <= 4 * 512 * 512 * 3
 
 
-def check_threads(reader: SlideReader) -> None:
+def check_threads(reader: SlideReader, count: int = 20) -> None:
     rng = np.random.default_rng(0)
-    regions = [(*rng.uniform(-50, min(reader.size), 2), 90, 70, d) for d in (1.0, 1.9, 7.3) for _ in range(30)]
+    regions = [(*rng.uniform(-50, min(reader.size), 2), 90, 70, d) for d in (1.0, 1.9, 7.3) for _ in range(count)]
     alone = [reader.read_at(*region) for region in regions]
     reader._cache.clear()
     reader._cached = 0
-    begin = threading.Barrier(6)
+    begin = threading.Barrier(4)
 
     def work(seed: int) -> bool:
         begin.wait()
         order = np.random.default_rng(seed).permutation(len(regions))
         return all((reader.read_at(*regions[i]) == alone[i]).all() for i in order)
 
-    with ThreadPoolExecutor(6) as pool:
-        assert all(pool.map(work, range(6)))
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
 
 
 def test_threads_see_what_one_thread_sees(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +184,7 @@ def test_real_slides(real_data_root: Path) -> None:
         assert reader.mpp == 0.499
         theirs = np.asarray(peer.read_region((1000, 1300), 0, (300, 200)).convert("RGB"))
         assert (reader.read_at(1000, 1300, 300, 200, 1.0) == theirs).all()
-        check_threads(reader)
+        check_threads(reader, 8)
     path = real_data_root / "slides" / "tcga-cr-7395-01a-01-ts1.svs"
     with open_slide(path) as reader:
         assert reader.level_downsamples == (1, 2)
