@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def publish_files(files: Mapping[str, bytes], folder: str | Path) -> None:
         publish(Path(folder) / name, partial(_put, data))
 
 
-def _put(data: bytes, stream: BinaryIO) -> None:
+def _put(data: bytes, stream: IO[bytes]) -> None:
     stream.write(data)
 
 
@@ -50,7 +50,7 @@ def files(result: "SlideResult", threshold: float = 0.5) -> dict[str, bytes]:
     return written
 
 
-def geojson(result: "SlideResult", stream: BinaryIO, threshold: float = 0.5) -> None:
+def geojson(result: "SlideResult", stream: IO[bytes], threshold: float = 0.5) -> None:
     """Write a FeatureCollection for QuPath: lesion contours as annotations, then every scored cell as a tile.
 
     Coordinates are level-0 pixels; rings are closed; ids are the same for the same slide, model and place.
@@ -115,7 +115,7 @@ def _id(result: "SlideResult", *place: object) -> str:
     return str(uuid.uuid5(_NAMESPACE, json.dumps([result.slide, result.model, result.stride, *place])))
 
 
-def tiff(result: "SlideResult", stream: BinaryIO) -> None:
+def tiff(result: "SlideResult", stream: IO[bytes]) -> None:
     """Write the map as a tiled, pyramidal grey TIFF that OpenSlide, QuPath and tifffile read.
 
     Value 0 means no tissue, v > 0 a probability of (v - 1) / 254. The resolution tags say the microns per cell, so the
@@ -154,7 +154,7 @@ def _half(plane: np.ndarray) -> np.ndarray:
     return even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2).sum(axis=(1, 3))
 
 
-def parquet(result: "SlideResult", stream: BinaryIO) -> None:
+def parquet(result: "SlideResult", stream: IO[bytes]) -> None:
     """Write one row a scored cell; the file's metadata holds slide, model, microns per pixel."""
     import pyarrow as pa
     import pyarrow.parquet
@@ -186,7 +186,7 @@ def overlay(result: "SlideResult") -> np.ndarray:
     return rgba
 
 
-def png(result: "SlideResult", stream: BinaryIO) -> None:
+def png(result: "SlideResult", stream: IO[bytes]) -> None:
     """Write the map over the slide's thumbnail, with a scale bar and a legend below."""
     from matplotlib import colormaps
     from PIL import Image, ImageDraw, ImageFont

@@ -132,25 +132,25 @@ class SlideResult:
         """Write tiles and contours for QuPath; OSError with one sentence if the file cannot be written."""
         from apps.pathology import export
 
-        export.publish(path, lambda stream: export.geojson(self, stream, threshold))
+        export.publish(Path(path), lambda stream: export.geojson(self, stream, threshold))
 
     def to_png(self, path: str | Path) -> None:
         """Write the map over the slide as a picture with scale bar and legend."""
         from apps.pathology import export
 
-        export.publish(path, lambda stream: export.png(self, stream))
+        export.publish(Path(path), lambda stream: export.png(self, stream))
 
     def to_tiff(self, path: str | Path) -> None:
         """Write the map as a tiled, pyramidal 8-bit TIFF: 0 no tissue, else 1 + 254 times the probability."""
         from apps.pathology import export
 
-        export.publish(path, lambda stream: export.tiff(self, stream))
+        export.publish(Path(path), lambda stream: export.tiff(self, stream))
 
     def to_parquet(self, path: str | Path) -> None:
         """Write one row a scored cell: row, col, x, y, width, height, probability, and uncertain if known."""
         from apps.pathology import export
 
-        export.publish(path, lambda stream: export.parquet(self, stream))
+        export.publish(Path(path), lambda stream: export.parquet(self, stream))
 
     def files(self, threshold: float = 0.5) -> dict[str, bytes]:
         """Return every file of the result by name, as bytes, to be published by `export.publish_files` elsewhere."""
