@@ -110,8 +110,9 @@ def fit(
                 "optimizer": optimizer.state_dict(), "average": average and average.model.state_dict()})
 
     with _sole_owner(out, runtime), _interrupts() as interrupted:
-        if state_path.exists():
-            state = checkpoint.load(state_path, app)
+        # Read by the first rank for all: the others may be on machines that do not share its disk.
+        state = runtime.from_first(checkpoint.load(state_path, app) if runtime.first and state_path.exists() else None)
+        if state:
             _restore(state_path, state, model, optimizer, average)
             step, best, means = state["step"], state["best"], Means(state["means"] if runtime.first else None)
         net: Any = torch.compile(model) if runtime.compile else model
@@ -145,7 +146,8 @@ def fit(
 
                 logs = _due(step, options.log_every, options.steps)
                 evaluates = evaluate and _due(step, options.evaluate_every, options.steps)
-                saves = bool(evaluates) or _due(step, options.save_every, options.steps)
+                stop = runtime.any(interrupted())
+                saves = stop or bool(evaluates) or _due(step, options.save_every, options.steps)
                 # To look at a number is to wait for the GPU; on a CPU every step's loss is looked at.
                 looks = logs or saves or runtime.device.type == "cpu"
                 if looks and runtime.any(not means.finite()):
@@ -166,8 +168,7 @@ def fit(
                         if keep and runtime.first:
                             keep(kept, step, scores)
                 bar.update(step)
-                stop = runtime.any(interrupted())
-                if saves or stop:
+                if saves:
                     save()
                 if stop and step < options.steps:
                     raise KeyboardInterrupt(f"stopped after step {step} of {options.steps}, nothing is lost: "

@@ -93,6 +93,14 @@ class Runtime:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
+    def from_first(self, value: Any) -> Any:
+        """The first rank's value (any picklable object), on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, 0)
+        return box[0]
+
     def gather(self, value: Any) -> list[Any]:
         """The values (any picklable object) of all ranks, in rank order, on every rank."""
         if self.world == 1:
