@@ -294,23 +294,27 @@ def bootstrap(
     p, y = _checked(prob, labels, "probabilities")
     rng = np.random.default_rng(seed)
     classes = [np.flatnonzero(y == c) for c in (0, 1)]
-    draws = (np.concatenate([rng.choice(c, len(c)) for c in classes]) for _ in range(n))
-    values = _auroc_of_draws(p, y, draws) if metric is auroc else [metric(p[draw], y[draw]) for draw in draws]
+    values: list[float] = []
+    while len(values) < n:
+        rows = min(64, n - len(values))
+        draws = np.hstack([c[rng.integers(0, len(c), (rows, len(c)))] for c in classes])  # (rows, N)
+        if metric is auroc:
+            values += _auroc_of_draws(p, y, draws)
+        else:
+            values += [metric(p[draw], y[draw]) for draw in draws]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def _auroc_of_draws(p: NDArray, y: NDArray, draws: Any) -> list[float]:
-    """Return the AUROC of each draw from counts per distinct score: the scores are ranked once, not per draw."""
+def _auroc_of_draws(p: NDArray, y: NDArray, draws: NDArray) -> list[float]:
+    """Return the AUROC of each row of indices, all at once, from how often each distinct score was drawn."""
     distinct, rank = np.unique(p, return_inverse=True)
-    places = len(distinct)
-    values = []
-    for draw in draws:
-        counts = np.bincount(rank[draw] + places * y[draw].astype(np.int64), minlength=2 * places)
-        negative, positive = counts[:places], counts[places:]
-        below = np.cumsum(negative) - 0.5 * negative  # negatives with a lower score, ties half
-        values.append(float(positive @ below) / (negative.sum() * positive.sum()))
-    return values
+    rows, places = len(draws), len(distinct)
+    cell = (2 * np.arange(rows)[:, None] + y[draws].astype(np.int64)) * places + rank[draws]
+    counts = np.bincount(cell.ravel(), minlength=2 * rows * places).reshape(rows, 2, places)
+    negative, positive = counts[:, 0], counts[:, 1]
+    below = np.cumsum(negative, axis=1) - 0.5 * negative  # negatives with a lower score, ties half
+    return ((positive * below).sum(1) / (negative.sum(1) * positive.sum(1))).tolist()
 
 
 def _checked(values: ArrayLike, labels: ArrayLike, what: str, classes: bool = True) -> tuple[NDArray, NDArray]:
