@@ -61,10 +61,10 @@ class Net(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 tiles to what the backbone was trained on: (B, 3, side, side) in the weights' type."""
-        x, side = images.float(), self.config.side
+        x, side = images.to(torch.float32, copy=True), self.config.side
         if x.shape[-1] != side:
             x = F.interpolate(x, (side, side), mode="bicubic", antialias=True, align_corners=False)
-        return ((x - self.mean.float()) / self.std.float()).to(self.mean.dtype)
+        return x.sub_(self.mean.float()).div_(self.std.float()).to(self.mean.dtype)
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, C, h, w)."""
