@@ -108,15 +108,18 @@ def downloads(files: Iterable[Download], key: str) -> None:
 # Work that takes a while ----------------------------------------------------------------------------------------------
 
 
-def watch(ticket: Ticket, doing: str, *, key: str, cancel: bool = True, every: float = 0.5) -> None:
+def watch(ticket: Ticket, doing: str, *, key: str, cancel: bool = True, every: float = 1.0) -> None:
     """Shows how far a ticket is, with a button that cancels it; reruns the page when it has ended."""
+    first: list[tuple[float, int]] = []  # seconds and pieces done when it was first seen at work
 
     @st.fragment(run_every=every)
     def show() -> None:
         if ticket.state not in ("waiting", "running"):
             st.rerun()
         done, total = ticket.progress
-        st.progress(min(1.0, done / total) if total else 0.0, text=f"{doing}: {_so_far(ticket)}")
+        if done and not first:
+            first.append((ticket.seconds, done))
+        st.progress(min(1.0, done / total) if total else 0.0, text=f"{doing}: {_so_far(ticket, *first)}")
         if cancel and st.button("Cancel", key=f"{key}-cancel"):
             ticket.cancel()
             st.rerun()
@@ -124,13 +127,16 @@ def watch(ticket: Ticket, doing: str, *, key: str, cancel: bool = True, every: f
     show()
 
 
-def _so_far(ticket: Ticket) -> str:
+def _so_far(ticket: Ticket, first: tuple[float, int] = (0.0, 0)) -> str:
+    """How far a ticket is, and how long it still takes at the pace since it was first seen: starting up is no pace."""
     done, total = ticket.progress
     if ticket.state == "waiting":
         return "starts next" if not ticket.ahead else f"{ticket.ahead} ahead in the queue"
     if not total or not done:
         return "starting"
-    left = ticket.seconds * (total - done) / done
+    if done == first[1]:
+        return f"{done:,} of {total:,}"
+    left = (ticket.seconds - first[0]) * (total - done) / (done - first[1])
     time = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
     return f"{done:,} of {total:,}, about {time} left"
 

@@ -11,6 +11,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from apps.pathology import samples, scored, shelf
+from apps.pathology.reader import open_slide
+from data.slides.pyramid import write_pyramid
 
 DOOR = str(Path(__file__).parents[3] / "cabinet" / "door.py")
 
@@ -20,6 +22,11 @@ def as_after_a_clone(monkeypatch, tmp_path):
     monkeypatch.delenv("WUNDERKAMMER_PATHOLOGY", raising=False)
     monkeypatch.setenv("WUNDERKAMMER_CACHE", str(tmp_path))
     monkeypatch.setattr(samples, "kinds", lambda: [samples.SYNTHETIC])
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return scored.predictor()
 
 
 def visit(**address: str) -> AppTest:
@@ -69,9 +76,7 @@ def test_the_sample_in_the_address_is_shown():
     assert component(visit(sample="../../x"), "picker-Synthetic")["chosen"] == "normal-a1"
 
 
-def test_drawn_tumour_scores_higher_than_drawn_normal_tissue():
-    """The page shows the model's own numbers, not the same for all."""
-    predictor = scored.predictor()
+def test_each_sample_shows_the_models_own_number(predictor):
     drawn = samples.tiles(samples.SYNTHETIC)
     said = dict(zip(drawn, predictor([tile.image for tile in drawn.values()]).probability, strict=True))
     for name in ("tumour-b1", "normal-b1"):
@@ -145,16 +150,22 @@ def test_the_tile_in_the_address_is_read_and_outlined():
         assert component(visit(tab="Slides", pick=nonsense), "viewer")["picked"] is None
 
 
-def test_a_scored_slide_shows_its_map_sums_and_files_to_the_next_visitor():
-    slide = shelf.find("synthetic.tif")
-    place = scored.folder(slide, scored.predictor().sha256, None)
+def test_a_scored_slide_shows_its_map_sums_and_files_to_the_next_visitor(predictor, tmp_path, monkeypatch):
+    (tmp_path / "slides").mkdir()
+    with open_slide(shelf.SAMPLE / "synthetic.tif") as whole:
+        write_pyramid(tmp_path / "slides" / "small.tif", whole.read_at(500, 450, 400, 320, 1), 0.5)
+    monkeypatch.setenv("WUNDERKAMMER_DATA", str(tmp_path))
+    slide = shelf.find("small.tif")
+    place = scored.folder(slide, predictor.sha256, None)
     scored.score(str(slide.path), slide.name, str(place), None)
-    at = visit(tab="Slides", pick="700,700")
+    at = visit(tab="Slides", slide="small.tif", pick="200,200")
     heat = component(at, "viewer")["heat"]
     assert "/heat.png?v=" in heat["source"]
     assert heat["box"][:2] == [0, 0]
-    assert heat["box"][2] >= 2048
-    assert heat["box"][3] >= 1536
+    assert heat["box"][2] >= 400
+    assert heat["box"][3] >= 320
+    row, column = scored.found(place).cell_at(200, 200)
+    assert component(at, "viewer")["picked"]["said"].endswith(f"{scored.found(place).heatmap[row, column]:.2f}")
     assert {"Tissue", "Tumour", "Declined"} <= {m.label for m in at.metric}
     assert "Score this slide" not in [b.label for b in at.button]
     assert len(at.get("download_button")) == len(scored.EXPORTS)
@@ -215,7 +226,7 @@ def test_work_shows_how_far_it_is_and_can_be_cancelled_by_who_asked(monkeypatch)
     next(b for b in at.button if b.label == "Score this slide").click().run()
     assert asked[0][1:] == ("synthetic.tif", None)
     assert at.progress[0].value == 25
-    assert "about 30 s left" in at.progress[0].text
+    assert at.progress[0].text == "Scoring: 30 of 120"
     other = visit(tab="Slides")
     assert other.progress[0].value == 25
     assert not [b for b in other.button if b.label == "Cancel"]

@@ -118,7 +118,7 @@ def test_two_visitors_share_the_work(desk, small, tmp_path):
     first = scored.ask(tmp_path, small, None)
     assert scored.ask(tmp_path, small, None) is first is scored.ticket(tmp_path)
     assert len(desk.calls) == 1
-    assert desk.calls[0] == (scored.score, (str(small.path), small.name, str(tmp_path), None))
+    assert desk.calls[0] == (scored.work, (str(small.path), small.name, str(tmp_path), None))
     for ended in ("failed", "cancelled", "done"):
         first.state = ended
         again = scored.ask(tmp_path, small, None)
