@@ -23,6 +23,7 @@ from apps.pathology.tiff import tiff_source
 
 MPP_RANGE = (0.05, 20.0)  # microns per pixel a microscope can give; 72 dpi, which many files claim, is 353
 CACHE_BYTES = 64 * 1024**2  # of decoded chunks, per reader
+LARGEST = 1_000_000  # pixels a side; at 0.25 um/px a quarter of a metre
 OVERVIEW = 2048  # longest side, pixels, of the small picture kept for slides without low-power levels
 COARSER = 1.05  # a level up to 5 % coarser than asked for is enlarged, which saves a 16-fold read at 0.25 um/px
 _PIECE = 512  # output pixels resampled at once
@@ -260,7 +261,14 @@ def open_slide(path: str | Path, mpp: float | None = None) -> SlideReader:
         start = file.read(4)
     if not start:
         raise ValueError(f"{path.name} is empty (0 bytes)")
-    return SlideReader(_source(path, start), path.name, mpp, path)
+    source = _source(path, start)
+    if max(source.sizes[0]) > LARGEST:
+        source.close()
+        size = " x ".join(str(n) for n in source.sizes[0])
+        raise ValueError(
+            f"{path.name} claims {size} pixels, more than a slide has ({LARGEST:,} a side); is it damaged?"
+        )
+    return SlideReader(source, path.name, mpp, path)
 
 
 def _source(path: Path, start: bytes) -> Source:

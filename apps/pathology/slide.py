@@ -31,6 +31,7 @@ TILE = 96  # pixels a side that the net sees
 NATIVE_MPP = 0.972  # microns per pixel that the net was trained at
 PARTIAL = "partial.npz"
 BLOCK = 16  # cells a side of what a reader thread reads at once
+CELLS = 100_000_000  # of a map at most, 400 MB; a slide of 100,000 x 100,000 pixels at 0.25 um/px has 650,000
 THUMBNAIL = 1536  # longest side, pixels, of the picture that goes with the result
 
 Score = Callable[[np.ndarray], np.ndarray]  # uint8 (N, 96, 96, 3) -> float32 (N,) in [0, 1]
@@ -104,6 +105,9 @@ def score_slide(
             raise ValueError(
                 f"slide {reader.name} has {size} pixels, less than one cell of {stride * NATIVE_MPP:.0f} um"
             )
+        if math.prod(grid.shape) > CELLS:
+            cells = " x ".join(str(n) for n in grid.shape)
+            raise ValueError(f"slide {reader.name} would have {cells} cells; check its microns per pixel or the stride")
         print_ = _fingerprint(reader, grid, fingerprint, share)
         if out is not None and (done := _finished(Path(out), print_)):
             if progress:

@@ -4,6 +4,7 @@ Legend: H, W height and width in pixels of a level; S samples per pixel.
 """
 
 import contextlib
+import itertools
 import logging
 import math
 import re
@@ -167,7 +168,7 @@ def _tiff_levels(file: Any) -> list[list[Any]]:
     if len(levels) > 1:
         return levels
     base = pages[0].keyframe  # smaller tiled pages of the same shape are levels too, though nothing ties them together
-    for page in list(file.pages)[:64]:
+    for page in itertools.islice(file.pages, 64):
         key, scale = page.keyframe, base.imagewidth / max(page.keyframe.imagewidth, 1)
         alike = key.is_tiled and key.photometric == base.photometric and len(pages) == 1
         if scale > 1.5 and alike and abs(base.imagelength / scale - key.imagelength) <= 1.5:

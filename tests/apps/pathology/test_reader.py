@@ -284,3 +284,12 @@ def test_one_piece_of_too_many_pixels(tmp_path: Path) -> None:
     (tmp_path / "plain.tif").write_bytes(data[: len(data) - 5000])
     with pytest.raises(ValueError, match=r"plain.tif: the TIFF is truncated"):
         open_slide(tmp_path / "plain.tif")
+
+
+def test_more_pixels_than_a_slide_has(tmp_path: Path) -> None:
+    """A header costs nothing: what it claims is checked before anything is allocated."""
+    tifffile.imwrite(tmp_path / "claim.tif", np.zeros((64, 64, 3), np.uint8), tile=(64, 64), photometric="rgb")
+    with tifffile.TiffFile(tmp_path / "claim.tif", mode="r+") as file:
+        file.pages[0].tags["ImageWidth"].overwrite(2_000_000_000)
+    with pytest.raises(ValueError, match=r"claim\.tif claims 2000000000 x 64 pixels, more than a slide has"):
+        open_slide(tmp_path / "claim.tif")

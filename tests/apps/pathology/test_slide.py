@@ -159,6 +159,12 @@ def test_slides_that_cannot_be_scored(tmp_path: Path) -> None:
         score_slide(dot, colour_score)
 
 
+def test_absurd_numbers_of_cells_are_refused() -> None:
+    large = SlideReader(Painted(900_000, 100, mpp=15.0), "large.tif")
+    with pytest.raises(ValueError, match=r"slide large\.tif would have \d+ x \d+ cells; check its microns per pixel"):
+        score_slide(large, colour_score)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
