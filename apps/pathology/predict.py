@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from apps.pathology import calibration
 from apps.pathology.calibration import Calibration, Conformal
@@ -197,8 +196,9 @@ def as_tiles(images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None
     """Pictures of any size and resolution as native tiles (N, 96, 96, 3) uint8; see `Predictor.__call__`."""
     if isinstance(images, np.ndarray) and images.ndim == 3:
         images = [images]
-    if mpp is not None and not 0.05 <= mpp <= 20:
-        raise ValueError(f"mpp is {mpp}; micrometres per pixel lie between 0.05 and 20, such as 0.25 for 40x")
+    if mpp is not None and not 0.05 <= mpp <= 2:
+        raise ValueError(f"mpp is {mpp}; micrometres per pixel lie between 0.05 and 2 (coarser hides the nuclei), "
+                         "such as 0.25 for 40x")
     if not len(images):
         raise ValueError("there is no image to judge; pass at least one (H, W, 3) uint8 RGB array")
     return np.stack([_native(np.asarray(image), mpp) for image in images])
@@ -218,8 +218,10 @@ def _native(image: np.ndarray, mpp: float | None) -> np.ndarray:
         covered = min(width, height) * mpp
         raise ValueError(f"an image of {width}x{height} pixels at {mpp} um/px covers {covered:.0f} um; "
                          f"a tile needs {SIDE * MPP:.0f} um in both directions")
-    # Only what the middle tile is made of is resampled, however large the picture.
-    left, top = (width - SIDE / scale) / 2, (height - SIDE / scale) / 2
-    box = (left, top, left + SIDE / scale, top + SIDE / scale)
-    box = (max(0.0, box[0]), max(0.0, box[1]), min(width, box[2]), min(height, box[3]))
-    return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box))
+    # The very code that reads slides, so that a picture and a slide of it get the same answer.
+    from apps.pathology.reader import SlideReader
+    from apps.pathology.sources import ArraySource
+
+    reader = SlideReader(ArraySource(image), mpp=mpp)
+    side = SIDE / scale
+    return reader.read_at((width - side) / 2, (height - side) / 2, SIDE, SIDE, 1 / scale)

@@ -75,6 +75,22 @@ def test_resampled_pictures_are_judged_by_their_middle(predictor, images):
     np.testing.assert_allclose(inner[8:-8, 8:-8].astype(int), tiles[0][8:-8, 8:-8], atol=2)
 
 
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.2])
+def test_a_picture_and_a_slide_of_it_get_the_same_answer(predictor, tmp_path, mpp):
+    """The middle tile of a picture that is given with its resolution, and the slide's cell around the same middle."""
+    from PIL import Image
+
+    side = round(96 * 5 * predict.MPP / mpp)  # 15 cells of 32 pixels: the middle one is in the middle
+    picture = np.random.default_rng(0).integers(60, 200, (side // 8 + 1, side // 8 + 1, 3), np.uint8)
+    picture = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+    Image.fromarray(picture).save(tmp_path / "slide.png")
+    exact = pathology.load(precision="float32")
+    result = exact.slide(tmp_path / "slide.png", mpp=mpp)
+    seen = result.heatmap[7, 7]
+    assert np.isfinite(seen)
+    assert abs(float(exact(picture, mpp=mpp).probability[0]) - float(seen)) < 0.02
+
+
 @pytest.mark.parametrize(("bad", "says"), [
     ([], "no image"),
     (np.zeros((0, 96, 96, 3), np.uint8), "no image"),
