@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import sysconfig
@@ -86,7 +87,8 @@ def _connected(function: Callable, cluster: str | None) -> Iterator[Any]:
         return
     code = {"py_modules": _code(function), "excludes": ["**/__pycache__"]}
     try:
-        ray.init(address=cluster, include_dashboard=False, log_to_driver=False, logging_level="error", runtime_env=code)
+        ray.init(address=cluster, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                 runtime_env=code)
     except ConnectionError as error:
         raise ValueError(
             f"there is no Ray cluster at {cluster!r}: start one with `ray start --head`, or leave the cluster out."

@@ -65,13 +65,14 @@ def fit(logits: ArrayLike, labels: ArrayLike, kind: Kind | Literal["auto"] = "au
     """
     z, y = _checked(logits, labels, "logits")
     folds = min(folds, int(y.sum()), int((1 - y).sum()))
-    losses = {}
+    losses: dict[Kind, NDArray] = {}
+    candidates: tuple[Kind, ...] = ("identity", "temperature", "affine")
     if folds >= 2:
         # Dealt round-robin by class and logit, each fold gets the same share of both classes and of all logits.
         order = np.lexsort((z, y))
         fold = np.empty(len(z), dtype=np.int64)
         fold[order] = np.arange(len(z)) % folds
-        for candidate in ("identity", "temperature", "affine"):
+        for candidate in candidates:
             loss = np.empty(len(z))
             for k in range(folds):
                 scale, bias = _maximum_likelihood(z[fold != k], y[fold != k], candidate)
@@ -80,7 +81,7 @@ def fit(logits: ArrayLike, labels: ArrayLike, kind: Kind | Literal["auto"] = "au
             losses[candidate] = loss
     if kind == "auto":
         kind = "identity"
-        for candidate in losses:
+        for candidate in candidates[1:] if losses else ():
             gain = losses[kind] - losses[candidate]
             if gain.mean() > gain.std() / math.sqrt(len(z)):
                 kind = candidate

@@ -90,9 +90,10 @@ class Lite0(nn.Module):
     def __init__(self, drop_path: float = 0.0) -> None:
         super().__init__()
         self.conv_stem, self.bn1 = conv(3, 32, 3, 2), norm(32)
-        blocks, channels, total = [], 32, sum(stage[-1] for stage in STAGES)
+        blocks: list[nn.Sequential] = []
+        channels, total = 32, sum(stage[-1] for stage in STAGES)
         for expansion, kernel, stride, outputs, repeats in STAGES:
-            stage = []
+            stage: list[nn.Module] = []
             for i in range(repeats):
                 depth = drop_path * (sum(len(b) for b in blocks) + i) / total  # deeper blocks are skipped more often
                 step = stride if i == 0 else 1

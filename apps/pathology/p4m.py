@@ -105,6 +105,8 @@ class P4MConv(nn.Module):
     bias and ReLU. What is kept depends on the parameters alone and is replaced whole, so threads may share the module.
     """
 
+    index: Tensor
+
     def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, lift: bool = False):
         super().__init__()
         if (kernel - stride) % 2:
@@ -136,7 +138,10 @@ class P4MConv(nn.Module):
 
     def _inference_filters(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the expanded filters and biases with the normalisation folded in, in the dtype that runs."""
-        sources = (self.weight, self.norm.weight, self.norm.bias, self.norm.running_mean, self.norm.running_var)
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        sources = (self.weight, self.norm.weight, self.norm.bias, mean, variance)
         kind = like.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else self.weight.dtype
         key = (dtype, like.device, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in sources))
@@ -144,8 +149,8 @@ class P4MConv(nn.Module):
         if kept is None or kept[0] != key:
             # Built outside inference mode, or no gradient could later pass through to a picture or a feature map.
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(kind, enabled=False):
-                scale = self.norm.weight.float() / torch.sqrt(self.norm.running_var.float() + self.norm.eps)
-                shift = self.norm.bias.float() - self.norm.running_mean.float() * scale
+                scale = self.norm.weight.float() / torch.sqrt(variance.float() + self.norm.eps)
+                shift = self.norm.bias.float() - mean.float() * scale
                 weight = self.expanded().float() * scale.repeat(G)[:, None, None, None]
                 weight = weight.to(dtype, memory_format=torch.channels_last)
                 kept = self._kept = (key, weight, shift.repeat(G).to(dtype))
@@ -220,6 +225,7 @@ class P4MDenseNet(nn.Module):
         x = self.stem(x.contiguous(memory_format=torch.channels_last).unsqueeze(-1))
         maps = []
         for number, stage in enumerate(self.stages):
+            assert isinstance(stage, nn.ModuleDict)
             x = stage["dense"](stage["squeeze"](x if number == 0 else halve(x)))
             maps.append(x)
         return maps

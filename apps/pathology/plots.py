@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.stats import norm
@@ -40,11 +41,11 @@ def reliability(before: ArrayLike, after: ArrayLike, labels: ArrayLike, bins: in
     figure = _figure(6.0, 6.0)
     upper, lower = figure.subplots(2, 1, height_ratios=(4, 1.15), sharex=True)
     upper.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    for name, p, colour in (("as trained", before, COLOURS[1]), ("calibrated", after, COLOURS[0])):
+    for name, p, colour, final in (("as trained", before, COLOURS[1], False), ("calibrated", after, COLOURS[0], True)):
         rows = [row for row in calibration.reliability(p, labels, bins) if row["n"]]
         mean, observed, n = (np.array([row[key] for row in rows], float) for key in ("mean", "observed", "n"))
         label = f"{name}: ECE {calibration.ece(p, labels, bins):.3f}"
-        if p is after:
+        if final:
             low, high = _wilson(observed, n)
             upper.vlines(mean, low, high, color=colour, linewidth=1.2, alpha=0.65)
             upper.plot(mean, observed, "o-", color=colour, markersize=5, linewidth=1.4, label=label, zorder=3)
@@ -53,9 +54,9 @@ def reliability(before: ArrayLike, after: ArrayLike, labels: ArrayLike, bins: in
         lower.stairs(
             [row["n"] for row in calibration.reliability(p, labels, bins)],
             np.linspace(0, 1, bins + 1),
-            fill=p is after,
+            fill=final,
             color=colour,
-            alpha=0.45 if p is after else 1,
+            alpha=0.45 if final else 1,
             linewidth=1.2,
         )
     _dress(upper, "", "share that is tumour", f"Of tiles scored p, how many are tumour?  n = {np.size(labels):,}")
@@ -77,9 +78,8 @@ def roc(curves: Curves, labels: ArrayLike, resamples: int = 1000) -> bytes:
     figure = _figure(6.0, 5.4)
     axes = figure.subplots()
     corner = axes.inset_axes((0.44, 0.3, 0.53, 0.46))
-    corner.set(xlim=(0, 0.2), ylim=(0.8, 1.0), facecolor=PAPER)
+    corner.set(xlim=(0, 0.2), ylim=(0.8, 1.0), facecolor=PAPER, xticks=(0, 0.1, 0.2), yticks=(0.8, 0.9, 1.0))
     _plain(corner)
-    axes.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     for i, (name, p) in enumerate(curves.items()):
         low, high = calibration.bootstrap(calibration.auroc, p, labels, resamples)
         colour = COLOURS[i % len(COLOURS)]
@@ -122,7 +122,7 @@ def selective_risk(curves: Curves, labels: ArrayLike, uncertain: Mapping[str, Ar
     _dress(axes, "share of tiles answered, surest first", "wrong among the answered", "What abstaining buys")
     axes.set(xlim=(-0.01, 1.01), ylim=(0, max(1.1 * top, 0.01)))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %"))
     _legend(axes, "upper left")
     return _png(figure)
 
@@ -284,13 +284,14 @@ def _dress(axes: Axes, x: str, y: str, title: str = "") -> None:
         axes.set_title(title, loc="left", color=INK, fontsize=10, fontweight="bold", pad=8)
 
 
-def _legend(axes: Axes, place: str) -> None:
+def _legend(axes: Axes, place: Any) -> None:
     axes.legend(loc=place, fontsize=8, labelcolor=INK, facecolor=PAPER, edgecolor="none", framealpha=0.9)
 
 
 def _png(figure: Figure) -> bytes:
-    figure.canvas.draw()
-    return _small(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return _small(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]))
 
 
 def _small(picture: Image.Image) -> bytes:

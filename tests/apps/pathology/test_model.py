@@ -40,7 +40,7 @@ def test_our_lite0_is_timms_to_the_bit(size):
 
 
 def test_imagenet_weights_see_the_difference_between_pictures():
-    """With weights in the wrong order features are noise: a crop is then no nearer to its own picture than to another."""
+    """With weights in the wrong order features are noise: a crop is then as near to another picture as to its own."""
     from skimage import data
 
     crops = torch.stack([torch.from_numpy(picture()[y : y + 224, x : x + 224].copy()).permute(2, 0, 1)
