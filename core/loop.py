@@ -161,12 +161,12 @@ def fit(
                     runtime.share_buffers(kept)
                     with torch.inference_mode(), runtime.precision():
                         scores = evaluate(kept.eval())
-                    model.train()
                     log.write("evaluate", step, scores)
                     if not best or better(scores, best):
                         best = scores
                         if keep and runtime.first:
                             keep(kept, step, scores)
+                    model.train()
                 bar.update(step)
                 if saves:
                     save()
