@@ -1,5 +1,7 @@
 """The home page: what this is, and a card for each room."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from cabinet.rooms import ROOMS, Room
@@ -16,10 +18,12 @@ def show(room: Room) -> None:
         st.metric(found.figure, found.value, help=f"95 % confidence interval {found.range}" if found.range else None)
         st.caption(f"{ui.plain(found.date)} · `{found.command}`" if found.command else ui.plain(found.date))
     st.space("stretch")
-    st.page_link(room.page, label=f"Open {room.title}", width="stretch")
+    st.page_link(room.page, label=f"Open {room.title}", icon=":material/arrow_forward:", icon_position="right")
 
 
-st.title("Wunderkammer", anchor=False)
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    st.image(Path(__file__).with_name("logo.svg"), width=56, alt="")
+    st.title("Wunderkammer", anchor=False, width="content")
 st.markdown("A cabinet of deep-learning applications that do real work: use them here, train them with one command, "
             "call them from Python.")
 with st.grid("auto", min_column_width=300, gap="medium") as grid:

@@ -51,7 +51,7 @@ def card(model: Card) -> None:
         facts = {"App": model.app, "Trained on": model.data, "Optimizer steps": f"{model.step:,}",
                  "Licence": model.licence, "Date": model.date, "Commit": model.commit, "Versions": model.versions}
         rows = [f"| {name} | {_brief(value)} |" for name, value in facts.items() if value]
-        st.markdown("\n".join(["| | |", "|---|---|", *rows]))
+        st.markdown("\n".join([rows[0], "|---|---|", *rows[1:]]))
         for name, part in (("Scores", model.scores), ("Model", model.model), ("Training", model.training),
                            ("Settings", model.settings)):
             if part:

@@ -26,7 +26,7 @@ def tiles_tab(predictor) -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
         kinds = [*samples.kinds(), OWN]
-        kind = st.segmented_control("Tiles", kinds, default=kinds[0], required=True, key="tiles", bind="query-params")
+        kind = st.segmented_control("Source", kinds, default=kinds[0], required=True, key="tiles", bind="query-params")
         images, truth = own_tiles() if kind == OWN else sample_tile(kind)
     with right:
         if images:
@@ -87,7 +87,7 @@ def judged(predictor, images, truth: str) -> None:
     bins = predictor.card.settings.get("reliability", ())
     readings = [read(*row, bins) for row in zip(images, probability, uncertain, strict=True)]
     at = chosen_row(readings) if len(readings) > 1 else 0
-    verdict(readings[at], truth)
+    verdict(readings[at], truth, beside=True)
     tile = images[readings[at].name]
     with st.grid(2, min_column_width=150, gap="small"):
         st.image(enlarged(tile), width="stretch", caption="The square is what is judged", alt="The patch")
@@ -111,15 +111,15 @@ def chosen_row(readings: list[Reading]) -> int:
     return table.selection.rows[0] if table.selection.rows else 0
 
 
-def verdict(reading: Reading, truth: str = "") -> None:
-    """Shows a probability in words; an abstention looks like one."""
+def verdict(reading: Reading, truth: str = "", beside: bool = False) -> None:
+    """Shows a probability and, below or beside it, what it means in words; an abstention looks like one."""
     if reading.uncertain:
         st.warning(f"On patches like this one it would be wrong too often. Its score for tumour is "
                    f"{reading.probability:.2f}. {reading.sentence}", title=DECLINES.capitalize())
     else:
-        with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            st.metric("Probability of tumour", f"{reading.probability:.2f}", width="content")
-            st.markdown(f"**{reading.word.capitalize()}.** {reading.sentence}", width="stretch")
+        number, word = st.columns([1, 3], vertical_alignment="center") if beside else (st.container(), st.container())
+        number.metric("Tumour probability", f"{reading.probability:.2f}")
+        word.markdown(f"**{reading.word.capitalize()}.** {reading.sentence}")
     if truth:
         st.caption(truth)
 
@@ -128,29 +128,31 @@ def reliability(bins, probability: float) -> None:
     """Shows how often patches were tumour against how often the model said so; this patch's bin stands out."""
 
     def axis(field: str, title: str) -> dict:
-        return {"field": field, "type": "quantitative", "title": title, "scale": {"domain": [0, 1]}}
+        return {"field": field, "type": "quantitative", "title": title, "scale": {"domain": [0, 1]},
+                "axis": {"values": [0, 0.25, 0.5, 0.75, 1], "format": ".2~f"}}
 
     rows = diagram(bins, probability)
     diagonal = {
         "data": {"values": [{"said": 0, "seen": 0}, {"said": 1, "seen": 1}]},
         "mark": {"type": "line", "strokeDash": [4, 4], "color": "gray"},
-        "encoding": {"x": axis("said", "The model said"), "y": axis("seen", "Share that was tumour")},
+        "encoding": {"x": axis("said", "Probability given"), "y": axis("seen", "Were tumour")},
     }
     points = {
         "mark": {"type": "point", "filled": True, "opacity": 1, "tooltip": True},
         "encoding": {
-            "x": axis("said", "The model said"), "y": axis("seen", "Share that was tumour"),
+            "x": axis("said", "Probability given"), "y": axis("seen", "Were tumour"),
             "size": {"field": "patches", "type": "quantitative", "legend": None,
                      "scale": {"domain": [0, max(row["patches"] for row in rows)], "range": [40, 400]}},
-            "color": {"field": "here", "type": "nominal", "title": "Scored like this patch",
-                      "legend": {"orient": "bottom"}, "scale": {"domain": ["no", "yes"]}},
+            "color": {"field": "here", "type": "nominal", "legend": None, "scale": {"domain": ["no", "yes"]}},
         },
     }
     st.markdown("**How far its probabilities can be trusted**")
-    st.vega_lite_chart(rows, {"layer": [diagonal, points]}, width="stretch", height=280,
-                       alt="Reliability diagram: share of tumour against the probability that the model gave")
-    st.caption("Held-out patches, by the probability the model gave them; on the dashed line it is right as often as "
-               "it says.")
+    chart, words = st.columns([3, 2], vertical_alignment="center")
+    chart.vega_lite_chart(rows, {"layer": [diagonal, points]}, width="stretch", height=280,
+                          alt="Reliability diagram: share of tumour against the probability that the model gave")
+    words.caption("Held-out patches, gathered by the probability that the model gave them: the larger a point, the "
+                  "more patches. On the dashed line it is right as often as it says. The other colour marks patches "
+                  "that were scored like this one.")
 
 
 def foot(predictor, took: float | None) -> None:
@@ -173,8 +175,8 @@ def slides_tab(predictor) -> None:
         except (ValueError, OSError) as error:
             st.error(ui.plain(error))
             return
-        if slide.synthetic:
-            st.caption("Synthetic tissue, not a patient.")
+        st.caption("Synthetic tissue, not a patient." if slide.synthetic else
+                   "The model knows lymph nodes only: what it says of other tissue means nothing.")
         given = None
         if reader.mpp is None:
             given = st.number_input("Micrometres per pixel", 0.05, 20.0, None, format="%.4f", key="mpp",
@@ -229,6 +231,9 @@ def choose_slide():
             st.query_params.pop(name, None)
         st.session_state["picked"] = "", ""
 
+    real = next((slide.name for slide in listed.values() if not slide.synthetic), None)
+    if real and st.session_state.pop("fetching", False):
+        st.session_state["slide"] = real
     names = [*listed, *(name for name in uploads if shelf.find(name))]
     name = st.selectbox("Slide", names, key="slide", bind="query-params", on_change=moved)
     with st.container(horizontal=True):
@@ -278,6 +283,7 @@ def real_slide() -> None:
         except ValueError as error:
             st.error(ui.plain(error))
         else:
+            st.session_state["fetching"] = True
             st.rerun()
 
 

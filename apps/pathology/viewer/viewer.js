@@ -345,11 +345,14 @@ class Viewer {
 
     if (this.heat && data.heat) {
       const [x, y, w, h] = data.heat.box
+      pen.save()
       pen.globalAlpha = this.slider.value / 100
       pen.imageSmoothingEnabled = (w / this.heat.width) * view.scale < 4 // up close the cells are what was computed: no smoothing
+      pen.beginPath()
+      pen.rect(...box(0, 0, data.width, data.height)) // the last cells reach beyond the slide
+      pen.clip()
       pen.drawImage(this.heat, ...box(x, y, x + w, y + h))
-      pen.globalAlpha = 1
-      pen.imageSmoothingEnabled = true
+      pen.restore()
     }
     if (data.picked) {
       const [x, y, w, h] = data.picked.box

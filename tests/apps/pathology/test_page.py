@@ -265,3 +265,20 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(monkeypatch, tmp_path):
     st.cache_resource.clear()
     assert at.error[0].title == "The model could not be loaded"
     assert not at.tabs
+
+
+def test_the_real_slide_is_chosen_when_it_has_come(monkeypatch, tmp_path):
+    ticket = SimpleNamespace(state="running", progress=(0, 0), ahead=0, seconds=1.0, error=None)
+    asked = []
+    monkeypatch.setattr(scored, "fetching", lambda: ticket if asked else None)
+    monkeypatch.setattr(scored, "ask_for_real", lambda: asked.append(1))
+    monkeypatch.setattr(shelf, "RAW", tmp_path)
+    at = visit(tab="Slides")
+    next(b for b in at.button if b.label == "Get a real slide").click().run()
+    assert at.progress[0].text == "Getting a real slide: starting"
+    Image.new("RGB", (700, 600), (220, 150, 190)).save(tmp_path / "real.tif")
+    at.run()
+    assert not at.exception
+    assert at.selectbox(key="slide").value == "real.tif"
+    assert "Get a real slide" not in [b.label for b in at.button]
+    assert "means nothing" in words(at)
