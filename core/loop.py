@@ -224,7 +224,7 @@ def _restore(path: Path, state: dict[str, Any], model: nn.Module, optimizer: tor
 
 
 def _diverged(step: int, optimizer: torch.optim.Optimizer, state: Path) -> str:
-    rates = ", ".join(f"{group['lr']:.3g}" for group in optimizer.param_groups[:4])
+    rates = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for group in optimizer.param_groups))
     good = f"the last good state is {state}" if state.exists() else "no state was saved yet"
     return f"the loss is not finite at step {step} (learning rate {rates}); {good}; lower the rate or clip the gradient"
 

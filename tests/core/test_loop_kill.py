@@ -1,4 +1,4 @@
-"""Training processes that die, at random instants and in the middle of a save; none leaves anything that cannot be read."""
+"""Trainings that die, at random instants and in the middle of a save; none leaves what cannot be read."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from core import card, checkpoint, log
+from tests.core.training import assert_same_run
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = {"steps": 300, "total": 300, "save_every": 1, "log_every": 3, "evaluate_every": 50, "average": 0.95}
@@ -29,7 +29,8 @@ def order() -> Iterator[Order]:
     with subprocess.Popen(words, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True) as zygote:
 
         def give(out: Path, life: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
-            print(json.dumps({"train": {"out": str(out), **options}, "life": life or {}}), file=zygote.stdin, flush=True)
+            task = {"train": {"out": str(out), **options}, "life": life or {}}
+            print(json.dumps(task), file=zygote.stdin, flush=True)
             return json.loads(zygote.stdout.readline())
 
         yield give
@@ -46,24 +47,6 @@ def readable(out: Path) -> int:
     if "log.jsonl" in names:
         assert all(record["step"] for record in log.read(out / "log.jsonl"))
     return state["step"]
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    states = [checkpoint.load(out / "last.pt", "toy") for out in (one, other)]
-    assert states[0]["step"] == states[1]["step"]
-    assert same(*states)
-    for name in ("log.jsonl", "best.safetensors"):
-        assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
 def test_killed_at_random_instants_a_run_ends_with_the_bits_of_one_left_alone(order, tmp_path):

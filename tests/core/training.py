@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from core import card
+from core import card, checkpoint
 from core.batches import Batches
 from core.cli import main
 from core.loop import Fit, Scores, fit
@@ -76,8 +77,8 @@ def train(
     evaluate_every: int = 10,
     save_every: int = 20,
     lr: float = 3e-3,
-    world: int = 0,
     app: str = "toy",
+    runtime: Runtime | None = None,
     before: Callable[[Runtime, nn.Module, torch.optim.Optimizer], Any] | None = None,
     loss: Any = loss_fn,
 ) -> Scores:
@@ -86,7 +87,7 @@ def train(
     Args:
         before: called with runtime, model and optimizer before `fit`.
     """
-    with start(Hardware(device="cpu", threads=1, world=world), seed=5) as runtime:
+    with nullcontext(runtime) if runtime else start(Hardware(device="cpu", threads=1), seed=5) as runtime:
         torch.manual_seed(5)
         model = runtime.place(Net(plain))
         optimizer = adamw([(model.body, lr), (model.head, 2 * lr)], weight_decay=0.01)
@@ -110,6 +111,26 @@ def train(
             better=lambda new, best: new["accuracy"] > best["accuracy"],
             keep=keep,
         )
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two states hold the same bits."""
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Asserts that two runs ended with the same weights, optimizer state, moving average, log and kept model."""
+    states = [checkpoint.load(out / "last.pt", "toy") for out in (one, other)]
+    assert states[0]["step"] == states[1]["step"]
+    assert same(*states)
+    for name in ("log.jsonl", "best.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
 if __name__ == "__main__":
