@@ -91,8 +91,9 @@ def judged(predictor, images, truth: str) -> None:
     tile = images[readings[at].name]
     with st.grid(2, min_column_width=150, gap="small"):
         st.image(enlarged(tile), width="stretch", caption="The square is what is judged", alt="The patch")
-        st.image(overlay(tile, looks(predictor, predictor.sha256, tile)), width="stretch",
-                 caption="What speaks for tumour (Grad-CAM)", alt="The patch, what speaks for tumour in yellow")
+        st.image(overlay(tile, looks(predictor, predictor.sha256, tile), readings[at].probability), width="stretch",
+                 caption="What speaks for tumour (Grad-CAM)",
+                 alt="The patch, what speaks for tumour in yellow")
     foot(predictor, took)
     about = {"model": predictor.card.name, "sha256": predictor.sha256, "research_use_only": True}
     ui.downloads([ui.Download("JSON", "tiles.json", "application/json", as_json(readings, about)),
@@ -115,10 +116,10 @@ def verdict(reading: Reading, truth: str = "", beside: bool = False) -> None:
     """Shows a probability and, below or beside it, what it means in words; an abstention looks like one."""
     if reading.uncertain:
         st.warning(f"On patches like this one it would be wrong too often. Its score for tumour is "
-                   f"{reading.probability:.2f}. {reading.sentence}", title=DECLINES.capitalize())
+                   f"{ui.plain(reading.number)}. {reading.sentence}", title=DECLINES.capitalize())
     else:
         number, word = st.columns([1, 3], vertical_alignment="center") if beside else (st.container(), st.container())
-        number.metric("Tumour probability", f"{reading.probability:.2f}")
+        number.metric("Tumour probability", reading.number)
         word.markdown(f"**{reading.word.capitalize()}.** {reading.sentence}")
     if truth:
         st.caption(truth)
@@ -204,7 +205,7 @@ def slides_tab(predictor) -> None:
             verdict(reading)
             with st.grid(2, min_column_width=110, gap="small"):
                 st.image(enlarged(tile), width="stretch", alt="The tile that was picked")
-                st.image(overlay(tile, looks(predictor, predictor.sha256, tile)), width="stretch",
+                st.image(overlay(tile, looks(predictor, predictor.sha256, tile), reading.probability), width="stretch",
                          alt="The tile, what speaks for tumour in yellow")
             st.caption(reading.name)
     elif mpp:

@@ -35,7 +35,14 @@ class Reading:
     @property
     def short(self) -> str:
         """The word and the number."""
-        return f"{'declines' if self.uncertain else self.word} · {self.probability:.2f}"
+        return f"{'declines' if self.uncertain else self.word} · {self.number}"
+
+    @property
+    def number(self) -> str:
+        """The probability with two decimals; never as 0 or 1, for the model is never certain."""
+        if self.probability < 0.005:
+            return "< 0.01"
+        return "> 0.99" if self.probability >= 0.995 else f"{self.probability:.2f}"
 
 
 def read(name: str, probability: float, uncertain: bool, bins: Sequence[Mapping[str, Any]] = ()) -> Reading:
@@ -93,14 +100,19 @@ def enlarged(tile: np.ndarray) -> np.ndarray:
     return np.asarray(big)
 
 
-def overlay(tile: np.ndarray, saliency: np.ndarray, strength: float = 0.55) -> np.ndarray:
-    """Returns a tile uint8 (H, W, 3) at 384 pixels under its saliency (H, W) in [0, 1], opaque where that is high."""
+def overlay(tile: np.ndarray, saliency: np.ndarray, weight: float = 1.0) -> np.ndarray:
+    """Returns a tile uint8 (H, W, 3) at 384 pixels under its saliency (H, W) in [0, 1], opaque where that is high.
+
+    A saliency reaches 1 somewhere even where next to nothing speaks for tumour; `weight`, such as the probability, says
+    how loud it may be.
+    """
     from matplotlib import colormaps
 
     side = (SHOWN, SHOWN)
-    loud = np.asarray(Image.fromarray(saliency.astype(np.float32)).resize(side, Image.Resampling.BILINEAR)).clip(0, 1)
+    loud = np.asarray(Image.fromarray(saliency.astype(np.float32)).resize(side, Image.Resampling.BILINEAR))
+    loud = weight * loud.clip(0, 1)
     big = np.asarray(Image.fromarray(tile).resize(side, Image.Resampling.BICUBIC)).astype(float)
-    cover = strength * loud[..., None]
+    cover = 0.55 * loud[..., None]
     return np.rint(big * (1 - cover) + 255 * colormaps["viridis"](loud)[..., :3] * cover).astype(np.uint8)
 
 

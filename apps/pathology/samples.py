@@ -13,7 +13,7 @@ from apps.pathology.shelf import ROOT, shown
 
 DRAWINGS = ROOT / "data" / "pcam" / "sample"
 SYNTHETIC, REAL = "Synthetic", "PatchCamelyon"
-REAL_TILES = 16
+REAL_TILES = 20
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from apps.pathology import samples, scored, shelf
 from apps.pathology.reader import open_slide
+from apps.pathology.reading import read
+from core.ui import plain
 from data.slides.pyramid import write_pyramid
 
 DOOR = str(Path(__file__).parents[3] / "cabinet" / "door.py")
@@ -80,7 +82,9 @@ def test_each_sample_shows_the_models_own_number(predictor):
     drawn = samples.tiles(samples.SYNTHETIC)
     said = dict(zip(drawn, predictor([tile.image for tile in drawn.values()]).probability, strict=True))
     for name in ("tumour-b1", "normal-b1"):
-        assert f"{said[name]:.2f}" in words(visit(sample=name)) + "".join(m.value for m in visit(sample=name).metric)
+        number = read(name, said[name], False).number
+        at = visit(sample=name)
+        assert number in [m.value for m in at.metric] or plain(number) in words(at)
 
 
 def test_an_abstention_is_shown_as_one(monkeypatch):
@@ -145,7 +149,8 @@ def test_the_tile_in_the_address_is_read_and_outlined():
     assert x <= 700 < x + w
     assert y <= 700 < y + h
     assert w == pytest.approx(32 * 0.972 / 0.5)
-    assert f"{float(picked['said'].split()[-1]):.2f}" in words(at) + "".join(m.value for m in at.metric)
+    number = picked["said"].partition(" · ")[2]
+    assert number in [m.value for m in at.metric] or plain(number) in words(at)
     for nonsense in ("700", "a,b", "99999,1", "-1,-1"):
         assert component(visit(tab="Slides", pick=nonsense), "viewer")["picked"] is None
 
@@ -165,7 +170,8 @@ def test_a_scored_slide_shows_its_map_sums_and_files_to_the_next_visitor(predict
     assert heat["box"][2] >= 400
     assert heat["box"][3] >= 320
     row, column = scored.found(place).cell_at(200, 200)
-    assert component(at, "viewer")["picked"]["said"].endswith(f"{scored.found(place).heatmap[row, column]:.2f}")
+    number = read("", scored.found(place).heatmap[row, column], False).number
+    assert component(at, "viewer")["picked"]["said"].endswith(f" · {number}")
     assert {"Tissue", "Tumour", "Declined"} <= {m.label for m in at.metric}
     assert "Score this slide" not in [b.label for b in at.button]
     assert len(at.get("download_button")) == len(scored.EXPORTS)

@@ -30,7 +30,13 @@ BINS = [
 def test_a_probability_in_words(probability, word, sentence):
     found = reading.read("a", probability, False, BINS)
     assert (found.word, found.sentence, found.uncertain) == (word, sentence, False)
-    assert found.short == f"{word} · {probability:.2f}"
+    assert found.short == f"{word} · {found.number}"
+
+
+@pytest.mark.parametrize(("probability", "number"), [(0.0, "< 0.01"), (0.00499, "< 0.01"), (0.005, "0.01"),
+                                                     (0.5, "0.50"), (0.9949, "0.99"), (0.995, "> 0.99"), (1.0, "> 0.99")])
+def test_a_probability_is_never_shown_as_certainty(probability, number):
+    assert reading.read("a", probability, False).number == number
 
 
 def test_an_abstention_is_no_answer():
@@ -78,6 +84,9 @@ def test_an_overlay_leaves_alone_what_says_nothing():
     seen = reading.overlay(tile, saliency)
     assert (seen[:, :180] == 200).all()
     assert np.abs(seen[:, 300:].astype(int) - 200).min(axis=(0, 1)).max() > 50
+    assert (reading.overlay(tile, saliency, weight=0.0) == 200).all()
+    faint = reading.overlay(tile, saliency, weight=0.1)
+    assert 0 < np.abs(faint[:, 300:].astype(int) - 200).max() < 30
 
 
 def test_a_glazed_map_is_clear_outside_tissue_and_dense_where_tumour_is_likely():
