@@ -34,7 +34,8 @@ def test_a_probability_in_words(probability, word, sentence):
 
 
 @pytest.mark.parametrize(("probability", "number"), [(0.0, "< 0.01"), (0.00499, "< 0.01"), (0.005, "0.01"),
-                                                     (0.5, "0.50"), (0.9949, "0.99"), (0.995, "> 0.99"), (1.0, "> 0.99")])
+                                                     (0.5, "0.50"), (0.9949, "0.99"), (0.995, "> 0.99"),
+                                                     (1.0, "> 0.99")])
 def test_a_probability_is_never_shown_as_certainty(probability, number):
     assert reading.read("a", probability, False).number == number
 
