@@ -54,13 +54,18 @@ ROOMS = [
 
 
 def headline(results: Path, figure: str, where: tuple[str, ...]) -> Headline | None:
-    """Reads a figure from results.json, a number or a record of `value`, `low` and `high`; None if it is not there."""
+    """Reads a figure from results.json, a number or a record of `value`, `low` and `high`; None if it is not there.
+
+    Its date and command are those of the innermost section around it that has any.
+    """
     try:
-        written = found = json.loads(results.read_text("utf-8"))
+        found = json.loads(results.read_text("utf-8"))
+        date = command = ""
         for key in where:
+            date, command = found.get("date", date), found.get("command", command)
             found = found[key]
         value = found["value"] if isinstance(found, dict) else found
         span = f"{found['low']:.3f} to {found['high']:.3f}" if isinstance(found, dict) and "low" in found else ""
-        return Headline(figure, f"{value:.3f}", span, str(written.get("date", "")), str(written.get("command", "")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return Headline(figure, f"{value:.3f}", span, str(date), str(command))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

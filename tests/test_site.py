@@ -49,8 +49,8 @@ def test_first_paint_needs_no_torch():
 def test_home_shows_the_headline_figure_with_its_date_and_command(tmp_path, monkeypatch):
     room = tmp_path / ROOMS[0].name
     room.mkdir()
-    written = {"date": "2026-11-24", "command": "python -m apps.pathology.evaluate",
-               "test": {"auroc": {"value": 0.98765, "low": 0.98, "high": 0.99}}}
+    written = {"date": "2020-01-01", "test": {"auroc": {"value": 0.98765, "low": 0.98, "high": 0.99},
+                                              "date": "2026-11-24", "command": "python -m apps.pathology.evaluate"}}
     (room / "results.json").write_text(json.dumps(written))
     monkeypatch.setattr(rooms, "APPS", tmp_path)
     assert ROOMS[0].headline() == rooms.Headline("AUROC on held-out tiles", "0.988", "0.980 to 0.990", "2026-11-24",
@@ -58,10 +58,10 @@ def test_home_shows_the_headline_figure_with_its_date_and_command(tmp_path, monk
 
 
 def test_headline_of_a_bare_number(tmp_path):
-    (tmp_path / "r.json").write_text('{"elo": 1234.5}')
+    (tmp_path / "r.json").write_text('{"elo": 1234.5, "date": "2026-11-24"}')
     found = headline(tmp_path / "r.json", "Elo", ("elo",))
     assert found is not None
-    assert (found.value, found.range, found.date, found.command) == ("1234.500", "", "", "")
+    assert (found.value, found.range, found.date, found.command) == ("1234.500", "", "2026-11-24", "")
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "3", "{}", '{"test": {}}', '{"test": {"auroc": null}}',
@@ -75,6 +75,7 @@ def test_no_headline_without_a_figure(tmp_path, text):
 def test_the_server_is_for_this_machine_and_tells_nobody():
     config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
     assert config["server"]["address"] == "127.0.0.1"
+    assert set(config["server"]["allowedHosts"]) == {"127.0.0.1", "localhost"}
     assert config["browser"]["gatherUsageStats"] is False
 
 
