@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import IO, Any
@@ -33,11 +32,16 @@ def load(path: Path, app: str) -> dict[str, Any]:
     Raises:
         ValueError: if the file is damaged, was written by another app, or by a newer version.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{path} is not a readable run state ({str(error).splitlines()[0][:90]}); "
-                         "delete it to start the run anew, or put back a copy") from error
+    with open(path, "rb") as file:
+        try:
+            if damaged := zipfile.ZipFile(file).testzip():  # torch itself does not compare the checksums it wrote
+                raise zipfile.BadZipFile(f"{damaged} has another checksum")
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a wrong byte can raise almost anything
+            first = " ".join(str(error).split())[:90] or type(error).__name__
+            raise ValueError(f"{path} is not a readable run state ({first}); "
+                             "delete it to start the run anew, or put back a copy") from error
     if not isinstance(state, dict) or "version" not in state or "app" not in state:
         raise ValueError(f"{path} is not a run state of this project; choose another folder for the run")
     if state["app"] != app:
