@@ -54,6 +54,8 @@ class Batches:
     ) -> None:
         if n < 1:
             raise ValueError("there is no sample to train on; check the data folder and its split")
+        if size < 1:
+            raise ValueError(f"a batch of {size} samples was asked for; it must hold at least one")
         if size % world:
             raise ValueError(f"a batch of {size} does not divide among {world} processes; make it a multiple of it")
         self.sample, self.n, self.size, self.seed = sample, n, size, seed

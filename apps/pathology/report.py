@@ -24,7 +24,7 @@ def table(results: dict[str, Any]) -> str:
              f"colour {_v(colour['sensitivity_at_95_specificity'])}"),
             ("sensitivity at 99 % specificity", *_ci(test["sensitivity_at_99_specificity"]),
              f"colour {_v(colour['sensitivity_at_99_specificity'])}"),
-            ("ECE, 15 bins", *_ci(test["ece"]), f"before calibration {test['ece_uncalibrated']:.4f}"),
+            ("ECE, 15 bins", *_ci(test["ece"]), f"before calibration {test['ece_uncalibrated']:.4f}; resampling inflates ECE"),
             ("NLL / Brier", f"{_v(test['nll'])} / {_v(test['brier'])}", "",
              f"colour {_v(colour['nll'])} / {_v(colour['brier'])}"),
             (f"answered at risk {test['abstention']['alpha']:g}", f"{test['abstention']['answered']:.1%}", "",

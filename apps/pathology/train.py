@@ -112,7 +112,7 @@ PRESETS = {
         "Rotation-equivariant DenseNet (Veeling 2018) from scratch.",
         Config(out=Path("runs/pathology/p4m"), model=ModelConfig("p4m"), data=Data(train=ALL),
                optimise=Optimise(lr=3e-3, head_lr=3e-3, weight_decay=1e-3),
-               fit=Fit(steps=2300, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
+               fit=Fit(steps=1725, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
     ),
 }
 
