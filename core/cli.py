@@ -31,7 +31,7 @@ def main(function: Callable[[], object]) -> None:
     try:
         function()
     except KeyboardInterrupt as stop:
-        print(f"\n{stop or 'interrupted; the same command goes on from what is done'}", file=sys.stderr)
+        print(f"\n{str(stop) or 'interrupted; the same command goes on from what is done'}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         sys.stderr.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -66,8 +68,9 @@ class Log:
             return
         for name in ("log.jsonl", "times.jsonl"):
             _keep_until(folder / name, step)
-        self._records = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
-        self._times = open(folder / "times.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        # Unbuffered: a line that a full disk refuses is refused once, not again when the file is closed.
+        self._records = open(folder / "log.jsonl", "ab", buffering=0)  # noqa: SIM115  (closed by close)
+        self._times = open(folder / "times.jsonl", "ab", buffering=0)  # noqa: SIM115
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -84,10 +87,10 @@ class Log:
         if self.folder is None:
             return
         record = {"event": event, "step": step, **{key: _plain(value) for key, value in values.items()}}
-        print(json.dumps(record), file=self._records, flush=True)
+        _append(self._records, record)
         clock = {"event": event, "step": step, "time": round(time.time(), 3),
                  **{key: _plain(value) for key, value in (times or {}).items()}}
-        print(json.dumps(clock), file=self._times, flush=True)
+        _append(self._times, clock)
         if self._board is not None:
             for key, value in {**values, **(times or {})}.items():
                 if isinstance(_plain(value), int | float):
@@ -111,6 +114,15 @@ def read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return records
+
+
+def _append(file: IO[bytes], record: dict[str, Any]) -> None:
+    line = json.dumps(record).encode() + b"\n"
+    try:
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise type(error)(f"{file.name} cannot be written: {error.strerror}; free space, and start again") from error
 
 
 def _keep_until(path: Path, step: int) -> None:

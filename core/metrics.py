@@ -30,7 +30,7 @@ class Means:
     def add(self, values: dict[str, Any], weight: float = 1.0) -> None:
         """Adds one value per name (0-d tensors or numbers), each standing for `weight` samples."""
         for name, value in values.items():
-            value = torch.as_tensor(value).detach().double() * weight
+            value = torch.as_tensor(value, dtype=torch.float64).detach() * weight
             self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
@@ -105,4 +105,4 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     p = successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return min(p, max(0.0, float(centre - half))), max(p, min(1.0, float(centre + half)))

@@ -69,8 +69,9 @@ class Average:
     def update(self, model: nn.Module, step: int) -> None:
         """Moves the average towards the model after optimizer step number `step` (from 0)."""
         keep = min(self.decay, (1 + step) / (10 + step))
-        averaged, fresh = self.model.state_dict(), model.state_dict()
-        floats = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([averaged[n] for n in floats], [fresh[n] for n in floats], 1 - keep)
-        for name in averaged.keys() - set(floats):
-            averaged[name].copy_(fresh[name])
+        averaged, fresh = ([*net.parameters(), *net.buffers()] for net in (self.model, model))  # shared ones once
+        pairs = [(old, new) for old, new in zip(averaged, fresh, strict=True) if old.is_floating_point()]
+        torch._foreach_lerp_([old for old, _ in pairs], [new.detach() for _, new in pairs], 1 - keep)
+        for old, new in zip(averaged, fresh, strict=True):
+            if not old.is_floating_point():
+                old.copy_(new)
