@@ -46,19 +46,28 @@ def folded(net: nn.Module) -> nn.Module:
 
 
 def saliency(net: Net, images: Tensor) -> Tensor:
-    """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of the tumour logit.
+    """Where the tumour logit comes from: Grad-CAM's idea at two scales.
+
+    Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) averages the gradient over the map before it weighs the features
+    with it, which on these nets puts less of its mass into the centre than chance would. Here gradient and features are
+    multiplied cell by cell (HiResCAM, Draelos and Carin 2020, arXiv 2011.08891) on a fine map, and that is weighed by
+    the positive gradients of the last map (LayerCAM, Jiang et al. 2021), which knows better where but is coarse.
+    LOG.md has the comparison.
 
     Args:
-        net: in float32; its `maps` returns (feature map, logits) joined by the graph.
+        net: in float32; its `maps` returns (feature maps, finest first, and logits) joined by the graph.
         images: (B, 3, H, W) uint8.
 
     Returns:
         (B, H, W) float32, each scaled to a largest value of 1; all 0 where nothing speaks for tumour.
     """
     with torch.enable_grad():
-        features, logits = net.maps(images)  # (B, C, h, w), (B,)
-        (gradient,) = torch.autograd.grad(logits.sum(), features)
-    weights = gradient.mean((-2, -1), keepdim=True)  # (B, C, 1, 1), equation 1
-    cam = torch.relu((weights * features.detach()).sum(1, keepdim=True))  # (B, 1, h, w), equation 2
-    cam = nn.functional.interpolate(cam, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        maps, logits = net.maps(images)  # each (B, C, h, w); (B,)
+        gradients = torch.autograd.grad(logits.sum(), maps)
+    cam = torch.ones((), device=images.device)
+    for scale, (features, gradient) in enumerate(zip(maps, gradients, strict=True)):
+        gradient = gradient if scale == 0 else torch.relu(gradient)
+        heat = torch.relu((gradient * features.detach()).sum(1, keepdim=True))  # (B, 1, h, w)
+        cam = cam * nn.functional.interpolate(heat, images.shape[-2:], mode="bilinear", align_corners=False)
+    cam = cam[:, 0]
     return cam / cam.amax((-2, -1), keepdim=True).clamp_min(1e-12)

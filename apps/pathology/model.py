@@ -77,15 +77,15 @@ class Net(nn.Module):
             pooled.append(centre(features).mean((-2, -1)))
         return self.head(torch.cat(pooled, 1)).squeeze(1)
 
-    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """A finer feature map (B, C, h, w) for looking at, and the logits (B,) that depend on it."""
-        x = self.normalise(images)
+    def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Feature maps to look at (B, C, h, w), the finest first, and the logits (B,) that depend on them."""
+        x = self.normalise(images).requires_grad_()
         intermediates = getattr(self.backbone, "forward_intermediates", None)
         if intermediates is None:  # p4m: its last map is fine enough
-            features = self.backbone(x.requires_grad_())
-            return features, self.classify(features)
-        last, (finer,) = intermediates(x.requires_grad_(), indices=[FINER])
-        return finer, self.classify(last)
+            last, finer = self.backbone(x), []
+        else:
+            last, finer = intermediates(x, indices=[FINER])
+        return [*finer, last], self.classify(last)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classify(self.features(images))

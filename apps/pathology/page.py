@@ -194,11 +194,11 @@ def slides_tab(predictor) -> None:
     picked = None
     cell = picked_cell(slide, reader, mpp) if mpp else None
     try:
-        tile = cell and cell.tile()
+        tile = cell.tile() if cell else None
     except (ValueError, OSError) as error:
         panel.error(ui.plain(error))
-        cell = None
-    if cell:
+        tile = None
+    if cell and tile is not None:
         reading = read_cell(predictor, result, cell, tile)
         picked = {"box": cell.box, "said": reading.short}
         with panel:

@@ -119,12 +119,13 @@ def test_grad_cam_looks_where_the_logit_depends(name):
     assert not cam.requires_grad
 
 
-def test_grad_cam_against_equations_1_and_2():
+def test_saliency_of_known_maps():
     """A net whose logit is a known sum over a known map."""
     class Known(torch.nn.Module):
         def maps(self, images):
-            features = images.float().requires_grad_()  # (B, 3, H, W)
-            return features, (2 * features[:, 0] - features[:, 1]).sum((1, 2))
+            fine = images.float().requires_grad_()  # (B, 3, H, W)
+            coarse = torch.nn.functional.avg_pool2d(fine[:, :2], 8)  # (B, 2, 1, 1)
+            return [fine, coarse], 64 * (2 * coarse[:, 0] - coarse[:, 1]).sum((1, 2))
 
     images = tiles(2, 8)
     wanted = torch.relu(2 * images[:, 0].float() - images[:, 1].float())
