@@ -73,7 +73,11 @@ class Runtime:
 
     def reseed(self, step: int) -> None:
         """Makes every random number of a step (dropout and friends) a pure function of (seed, step, rank)."""
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, step, self.rank)).generate_state(1, np.uint64)[0]))
+        seed = int(np.random.SeedSequence((self.seed, step, self.rank)).generate_state(1, np.uint64)[0])
+        # Not torch.manual_seed, which sees to every kind of device that there is and takes ten times as long.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def share(self, n: int) -> range:
         """The indices of 0..n-1 that this rank evaluates: over all ranks each exactly once."""

@@ -215,13 +215,12 @@ def train(config: Config) -> Scores:
             from apps.pathology.predict import calibrate
 
             calibrate(kept, val)  # on the kept weights as they are stored
+            print(f"{kept}: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         return scores
 
 
 def main() -> None:
-    config = cli.parse(PRESETS, prog="python -m apps.pathology.train", description=Config.__doc__ or "")
-    scores = train(config)
-    print(f"{config.out / 'pathology.safetensors'}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores.items()))
+    train(cli.parse(PRESETS, prog="python -m apps.pathology.train", description=Config.__doc__ or ""))
 
 
 if __name__ == "__main__":
