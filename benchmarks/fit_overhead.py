@@ -1,8 +1,9 @@
 """What `core.loop.fit` costs beside the bare loop that one would write by hand, on one CPU thread.
 
-`python -m benchmarks.fit_overhead`: both train the same small convolutional net, batch 32, in one process, in turn for
-20 steps each (the bare loop runs inside the stream that feeds `fit`), and what counts is the median ratio of the pairs,
-for it holds on a noisy machine. The bare loop: forward, loss, backward, step, and a look at the loss every 20 steps.
+`python -m benchmarks.fit_overhead`: both train one small convolutional net, batch 32, in one process, in turn for 20
+steps each (the bare loop runs inside the stream that feeds `fit`; two nets would differ by 5 % for where they happen to
+lie in memory), and what counts is the median ratio of the pairs, for it holds on a noisy machine. The bare loop:
+forward, loss, backward, step, and a look at the loss every 20 steps.
 `fit` does its all: schedule, seeds, a check of every loss, means, log, progress, and a saved state every 200 steps.
 """
 
@@ -79,22 +80,22 @@ def measure(pairs: int) -> dict[str, np.ndarray]:
             runtime.to_device((torch.randn(BATCH, 3, 32, 32, generator=generator), torch.arange(BATCH) % 10))
             for _ in range(BLOCK)
         ]
-        models = [runtime.place(net()) for _ in range(2)]
-        optimizers = [torch.optim.AdamW(model.parameters(), 1e-3) for model in models]
-        by_hand(models[1], optimizers[1], data)
+        model = runtime.place(net())
+        optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+        by_hand(model, optimizer, data)
 
         def stream(step: int) -> Iterator[Any]:
             clock = Clock()
             while True:
                 clock.look()
-                by_hand(models[1], optimizers[1], data)
+                by_hand(model, optimizer, data)
                 taken["by_hand"].append(clock.look())
                 yield from data
                 taken["fit"].append(clock.look())
 
         steps = BLOCK * (pairs + 1)
         options = Fit(steps, log_every=BLOCK, save_every=200)
-        fit(models[0], optimizers[0], stream, loss_fn, app="bench", out=Path(folder), runtime=runtime, options=options,
+        fit(model, optimizer, stream, loss_fn, app="bench", out=Path(folder), runtime=runtime, options=options,
             schedule=cosine(steps, 10))  # fmt: skip
     # The first block of fit warms up; its last one ends outside of the stream and is not measured.
     return {name: np.array(blocks[1:pairs]) for name, blocks in taken.items()}

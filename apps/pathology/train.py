@@ -70,6 +70,8 @@ class Config:
     """Trained models (files or run folders) whose mean opinion is learned beside the label (distillation)."""
     trust: float = 0.7
     """Weight of the teachers' opinion against the label's."""
+    mixup: float = 0.0
+    """Share of tiles blended with another of their batch, labels too (mixup): tiles on which no teacher was trained."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
@@ -108,6 +110,13 @@ PRESETS = {
                optimise=Optimise(lr=3e-4), hardware=Hardware(precision="bfloat16"),
                fit=Fit(steps=920, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
     ),
+    "taught": (
+        "The shipped model, taught by its own mean opinion over the eight symmetries; an hour on one CPU thread.",
+        Config(out=Path("runs/pathology/taught"), start="default", teachers=("default",), trust=0.9, mixup=0.5,
+               model=ModelConfig(side=128), data=Data(train=ALL),
+               optimise=Optimise(lr=3e-4, head_lr=3e-4, warmup=50),
+               fit=Fit(steps=800, average=0.995, clip=5.0, evaluate_every=100, save_every=50)),
+    ),
     "p4m": (
         "Rotation-equivariant DenseNet (Veeling 2018) from scratch.",
         Config(out=Path("runs/pathology/p4m"), model=ModelConfig("p4m"), data=Data(train=ALL),
@@ -117,15 +126,16 @@ PRESETS = {
 }
 
 
-def loss_fn(smoothing: float = 0.0, teach: Callable[[Tensor], Tensor] | None = None, trust: float = 0.0):
+def loss_fn(smoothing: float = 0.0, teach: Callable[[Tensor], Tensor] | None = None, trust: float = 0.0,
+            mixup: float = 0.0):
     """Makes the loss: cross-entropy against the label and, with teachers, against their mean probability too.
 
     Distillation as "a consistent teacher" (Beyer et al. 2022, arXiv 2106.05237): the teachers see the very same
-    augmented tile as the student.
+    augmented, perhaps blended, tile as the student.
     """
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        images, labels = batch  # (B, 3, 96, 96) uint8, (B,)
+        images, labels = blend(*batch, mixup) if mixup else batch  # (B, 3, 96, 96) uint8, (B,)
         logits = model(images).float()
         targets = labels * (1 - smoothing) + smoothing / 2
         if teach:
@@ -136,17 +146,32 @@ def loss_fn(smoothing: float = 0.0, teach: Callable[[Tensor], Tensor] | None = N
     return loss
 
 
+def blend(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al. 2018, arXiv 1710.09412) of a share of a batch (B, 3, H, W), (B,) with its reverse.
+
+    The weight is uniform, which is the paper's Beta(1, 1); the dice are torch's, which `fit` seeds by the step.
+    """
+    weight = torch.rand(len(labels), device=labels.device)
+    weight = torch.where(torch.rand_like(weight) < share, weight, 1.0)
+    w = weight.view(-1, 1, 1, 1)
+    mixed = (images * w + images.flip(0) * (1 - w)).round().to(images.dtype)
+    return mixed.contiguous(memory_format=torch.channels_last), labels * weight + labels.flip(0) * (1 - weight)
+
+
 def teacher(paths: tuple[str, ...], runtime: Runtime) -> Callable[[Tensor], Tensor] | None:
-    """The mean probability (B,) of trained models."""
+    """The mean probability (B,) of trained models over the eight symmetries of each tile."""
     if not paths:
         return None
+    from apps.pathology.inference import ready
     from apps.pathology.predict import read_net
 
-    nets = [runtime.place(read_net(path)[0]).requires_grad_(False) for path in paths]
+    nets = [ready(read_net(path)[0], runtime.device) for path in paths]
 
     @torch.no_grad()
     def teach(images: Tensor) -> Tensor:
-        return torch.stack([net(images).float().sigmoid() for net in nets]).mean(0)
+        turns = [torch.rot90(images, k, (-2, -1)) for k in range(4)]
+        views = [view.contiguous(memory_format=torch.channels_last) for t in turns for view in (t, t.flip(-1))]
+        return torch.stack([net(view).float().sigmoid() for net in nets for view in views]).mean(0)
 
     return teach
 
@@ -207,7 +232,8 @@ def train(config: Config) -> Scores:
                       "scanner_group": config.data.scanner}))
             card.write(kept, net.state_dict(), sheet, torch.float16)
 
-        scores = fit(model, optimizer, batches, loss_fn(o.smoothing, teacher(config.teachers, runtime), config.trust),
+        scores = fit(model, optimizer, batches, loss_fn(o.smoothing, teacher(config.teachers, runtime), config.trust,
+                                                 config.mixup),
                      app="pathology", out=config.out, runtime=runtime, options=config.fit,
                      schedule=cosine(config.fit.steps, o.warmup), evaluate=evaluate,
                      better=lambda new, best: new["auroc"] > best["auroc"], keep=keep)
