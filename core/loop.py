@@ -134,7 +134,7 @@ def fit(
                     with nullcontext() if last or runtime.world == 1 else net.no_sync():
                         with runtime.precision():
                             loss, values = loss_fn(net, part)
-                        (loss * share).backward()
+                        (loss if share == 1 else loss * share).backward()
                     means.add({"loss": loss, **values}, share)
                 if options.clip:
                     means.add({"gradient_norm": nn.utils.clip_grad_norm_(model.parameters(), options.clip)})

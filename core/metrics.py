@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from core.runtime import Runtime
 
 
 class Means:
-    """Weighted means of named values, summed in float64 where the values live, so that adding never waits.
+    """Weighted means of named values, summed in float64 where the values live, so that adding never waits for a GPU.
 
     >>> means = Means()
     >>> means.add({"loss": torch.tensor(2.0)}, weight=3)
@@ -24,23 +24,24 @@ class Means:
     """
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self._sums: dict[str, Tensor] = dict(state["sums"]) if state else {}
+        self._sums: dict[str, Tensor | float] = dict(state["sums"]) if state else {}
         self._weights: dict[str, float] = dict(state["weights"]) if state else {}
 
     def add(self, values: dict[str, Any], weight: float = 1.0) -> None:
         """Adds one value per name (0-d tensors or numbers), each standing for `weight` samples."""
         for name, value in values.items():
-            value = torch.as_tensor(value, dtype=torch.float64).detach() * weight
-            self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
+            if isinstance(value, Tensor):
+                value = value.item() if value.device.type == "cpu" else value.detach().double()
+            self._sums[name] = self._sums.get(name, 0.0) + value * weight
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def finite(self) -> bool:
         """True while no value was NaN or infinite."""
-        return all(bool(torch.isfinite(total)) for total in self._sums.values())
+        return all(math.isfinite(total) for total in self._sums.values())
 
     def value(self) -> dict[str, float]:
         """The means of what this rank has added."""
-        return {name: total.item() / self._weights[name] for name, total in self._sums.items()}
+        return {name: float(total) / self._weights[name] for name, total in self._sums.items()}
 
     def merge(self, runtime: Runtime) -> None:
         """Moves the sums of all ranks to the first one; what is added later comes on top."""
@@ -50,7 +51,7 @@ class Means:
         self._sums, self._weights = {}, {}
         for state in states if runtime.first else []:
             for name, total in state["sums"].items():
-                self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64)) + total
+                self._sums[name] = self._sums.get(name, 0.0) + total
                 self._weights[name] = self._weights.get(name, 0.0) + state["weights"][name]
 
     def reduce(self, runtime: Runtime) -> dict[str, float]:
@@ -62,8 +63,8 @@ class Means:
         return merged.value() if runtime.first else self.value()
 
     def state(self) -> dict[str, Any]:
-        """What a run state keeps of it: tensors and numbers."""
-        return {"sums": {name: total.cpu() for name, total in self._sums.items()}, "weights": dict(self._weights)}
+        """What a run state keeps of it: plain numbers."""
+        return {"sums": {name: float(total) for name, total in self._sums.items()}, "weights": dict(self._weights)}
 
 
 def gather_rows(runtime: Runtime, indices: range, rows: np.ndarray, n: int) -> np.ndarray:
