@@ -266,7 +266,7 @@ class Game:
             if self.spec.game != GO:
                 raise ValueError(f"{move} cannot be played: {self.illegal_reason(move, mover)}")
             other = self.copy()
-            other._turn(mover)
+            other.turn(mover)
             why = other._reason(wanted)
         else:
             why = self._reason(wanted)
@@ -278,7 +278,7 @@ class Game:
         """Plays a move on an empty point whether or not the rules allow it, as records ask for."""
         self._past.append((self.state, self.history, self.count))
         self.state = self.state.copy()
-        self._turn(colour)
+        self.turn(colour)
         if self.over:
             self.state[OVER] = self.state[PASSES] = 0
         rules.play(self.spec, self.state, move)
@@ -288,8 +288,10 @@ class Game:
         self.count += 1
         self.moves.append(Move(colour, vertex.name(self.spec, move)))
 
-    def _turn(self, colour: int) -> None:
+    def turn(self, colour: int) -> None:
+        """Makes it +1's or -1's turn, where a side plays twice."""
         if colour != self.to_move:  # the one who took in a ko may fill it
+            self.state = self.state.copy()
             self.state[TO_MOVE], self.state[KO] = int(colour == WHITE), 0
 
     def resume(self) -> None:
