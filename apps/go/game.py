@@ -330,7 +330,13 @@ class Game:
         return other
 
     def set_rules(self, rules: str | Mapping[str, Any]) -> None:
-        """Goes on under other rules; moves that they would not have allowed stand."""
+        """Goes on under other rules of Go; moves that they would not have allowed stand.
+
+        Raises:
+            ValueError: if they are not known, or the game is another.
+        """
+        if self.spec.game != GO:
+            raise ValueError(f"rules can be chosen in Go only, not in {self.name}")
         self.rules, ko, suicide = read_rules(rules)
         self.spec = self.spec._replace(ko=ko, suicide=suicide)
         moves, setups = self.moves, self.setups
@@ -371,7 +377,7 @@ class Game:
         state[PRISONERS : PRISONERS + 2] = self.state[PRISONERS : PRISONERS + 2]
         state[KO] = state[OVER] = state[PASSES] = 0
         state[BLOOM:HEADER] = 0
-        remember(state, rules.key(self.spec, state))
+        remember(state, np.uint64(rules.key(self.spec, state)))
         self._restart(state)
         before = self.setups.get(len(self.moves), Setup()).stones
         self.setups[len(self.moves)] = Setup({**before, **wanted}, mover)
