@@ -73,7 +73,7 @@ def speak(options: Gtp) -> None:
     """Answers GTP on stdin and stdout."""
     from apps.go import gtp
     from apps.go.game import Game
-    from apps.go.match import loaded
+    from apps.go.player import loaded
 
     if options.visits < 1:
         raise ValueError(f"--visits is {options.visits}; at least 1 is wanted")

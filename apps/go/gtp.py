@@ -21,7 +21,8 @@ from typing import IO
 from apps.go import vertex
 from apps.go.game import BLACK, WHITE, Game, fixed_handicap, most_handicap, read_colour
 from apps.go.player import Analysis, Player
-from apps.go.state import PASSES
+from apps.go.sgf import LARGEST
+from apps.go.state import GO, PASSES
 
 LONGEST_LINE = 100_000
 COMMANDS = (
@@ -160,11 +161,12 @@ class Engine:
         return ""
 
     def _play(self, words: list[str]) -> str:
-        colour, where = _colour(words), _word(words, 1)
+        where = _word(words, 1)
         try:
+            colour = read_colour(words[0])
             vertex.parse(self.game.spec, where)
         except ValueError as error:
-            raise Refused("invalid coordinate") from error
+            raise Refused("invalid color or coordinate") from error  # GNU Go's words, which is the reference
         self.game.resume()
         try:
             self.game.play(where, colour)
@@ -184,19 +186,17 @@ class Engine:
         return "\n" + str(self.game)
 
     def _loadsgf(self, words: list[str]) -> str:
+        path = Path(_word(words, 0))
+        before = _integer(words, 1) if len(words) > 1 else None  # the position before this move is wanted
         try:
-            with open(Path(_word(words, 0)), "rb") as file:
-                game = Game.from_sgf(file.read())
-            moves = len(game.moves)
-            if len(words) > 1:  # the position before this move
-                moves = min(moves, max(0, _integer(words, 1) - 1))
-            if game.spec.game != 0:
-                raise ValueError("not a game of Go")
-            game = game.at(moves)
+            with open(path, "rb") as file:
+                game = Game.from_sgf(file.read(LARGEST + 1))
+            if game.spec.game != GO:
+                raise ValueError(f"{path} holds a game of {game.name}")
         except (OSError, ValueError) as error:
             print(error, file=sys.stderr)
             raise Refused("cannot load file") from error
-        self.game = game
+        self.game = game if before is None else game.at(min(len(game.moves), max(0, before - 1)))
         return ""
 
     def _fixed_handicap(self, words: list[str]) -> str:
@@ -472,8 +472,9 @@ def _number(words: list[str], place: int) -> float:
 
 
 def _colour(words: list[str]) -> int:
+    word = _word(words, 0)
     try:
-        return read_colour(_word(words, 0))
+        return read_colour(word)
     except ValueError as error:
         raise Refused("invalid color") from error
 

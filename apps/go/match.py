@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from apps.go.game import BLACK, WHITE, Game
 from apps.go.gtp import Engine
-from apps.go.player import Player, Random
+from apps.go.player import Player, loaded
 from core.files import publishing
 from core.log import Progress
 from core.metrics import wilson
@@ -115,6 +115,7 @@ class Program:
             try:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
+                self._process.kill()
                 raise Died(f"gave no answer to {command!r} within {self._timeout:g} seconds") from None
             if line is None:
                 raise Died(self._last_words(f"died over {command!r}"))
@@ -233,20 +234,6 @@ def start(name: str, *, seed: int = 0, timeout: float = 60.0) -> Side:
     if visits and not (visits.isdecimal() and 0 < int(visits) < 10**7):
         raise ValueError(f"{name!r} asks for {visits!r} visits; a whole number such as default@64 is wanted")
     return Ours(loaded(model), visits=int(visits or 64), seed=seed)
-
-
-_models: dict[str, Any] = {}
-
-
-def loaded(model: str) -> Player:
-    """A player of ours by its name, loaded once."""
-    if model == "random":
-        return Random()
-    if model not in _models:
-        from apps.go.predict import load
-
-        _models[model] = load(model)
-    return _models[model]
 
 
 def _words(name: str) -> list[str]:

@@ -68,3 +68,17 @@ class Random:
         lead = game.score() * game.to_move if game.spec.game == GO else 0.0
         return Analysis(name, 0.5, lead, None, prior, np.eye(len(mask), dtype=int)[move], [name],
                         [Candidate(name, 1, 0.5, lead, float(prior[move]), [name])])
+
+
+_players: dict[str, Player] = {}
+
+
+def loaded(name: str) -> Player:
+    """The player of a name: "random", or whatever `predict.load` knows; loaded once."""
+    if name == "random":
+        return Random()
+    if name not in _players:
+        from apps.go.predict import load
+
+        _players[name] = load(name)
+    return _players[name]

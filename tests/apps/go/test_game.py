@@ -54,7 +54,8 @@ def test_what_is_no_vertex_gets_a_sentence(text, word):
     with pytest.raises(ValueError, match=word) as caught:
         game.play(text)
     assert game.illegal_reason(text) == str(caught.value)
-    assert len(str(caught.value)) < 120 and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 120
+    assert "\n" not in str(caught.value)
 
 
 def test_columns_of_connect_four_have_numbers():
@@ -73,16 +74,19 @@ def test_board_turn_and_score():
     assert np.array_equal(game.board, board)
     assert (game.to_move, game.over, game.score(), game.result()) == (BLACK, False, 1 - 2 - 7, "W+8")
     assert "D5" not in game.legal()
-    assert game.legal()[-1] == "pass" and len(game.legal()) == 81 - 3 + 1
+    assert game.legal()[-1] == "pass"
+    assert len(game.legal()) == 81 - 3 + 1
     game.play("pass")
     game.play("pass")
-    assert game.over and game.legal() == []
+    assert game.over
+    assert game.legal() == []
     assert game.illegal_reason("A1") == "the game is over"
     with pytest.raises(ValueError, match="over"):
         game.play("A1")
     game.resume()
     game.play("A1")
-    assert not game.over and game.board[8, 0] == 1
+    assert not game.over
+    assert game.board[8, 0] == 1
 
 
 def test_reasons():
@@ -109,16 +113,16 @@ def test_superko_names_the_position_that_comes_back():
     """Whatever superko forbids on a small board is the position on the board after the move it names."""
     found = 0
     for seed in range(60):
-        game = Game(size=(2, 3), rules=dict(ko="positional", suicide=True))
+        game = Game(size=(2, 3), rules={"ko": "positional", "suicide": True})
         boards, rng = [game.board], np.random.default_rng(seed)
         while not game.over and len(game.moves) < 60:
-            for move in set(vertex.name(game.spec, i) for i in range(6)) - set(game.legal()):
+            for move in {vertex.name(game.spec, i) for i in range(6)} - set(game.legal()):
                 reason = game.illegal_reason(move)
                 if reason != "occupied" and not reason.startswith("ko"):
                     number = 0 if reason.endswith("at the beginning") else int(reason.rpartition(" ")[2])
                     assert reason.startswith("superko: repeats the position ")
                     free = game.copy()
-                    free.set_rules(dict(ko="none", suicide=True))
+                    free.set_rules({"ko": "none", "suicide": True})
                     free.play(move)
                     assert np.array_equal(free.board, boards[number])
                     found += 1
@@ -145,14 +149,15 @@ def test_undo_goes_back_exactly_and_copies_are_apart():
 
 
 def test_a_history_grows_and_keeps_room():
-    game = Game(size=2, rules=dict(ko="none", suicide=True))
+    game = Game(size=2, rules={"ko": "none", "suicide": True})
     for number in range(2500):
         game._put([0, 4][number % 2] if number < 2 else 4, BLACK if number % 2 == 0 else WHITE)
     assert game.count == 2501
     assert len(game.history) > game.count + 900
     while game.moves:
         game.undo()
-    assert game.count == 1 and same(game, Game(size=2, rules=dict(ko="none", suicide=True)))
+    assert game.count == 1
+    assert same(game, Game(size=2, rules={"ko": "none", "suicide": True}))
 
 
 def test_a_colour_may_play_twice():
@@ -160,7 +165,8 @@ def test_a_colour_may_play_twice():
     game.play("D5", "black")
     game.play("E5", "B")
     game.play("F5", 1)
-    assert game.board.sum() == 3 and game.to_move == WHITE
+    assert game.board.sum() == 3
+    assert game.to_move == WHITE
     assert [move.colour for move in game.moves] == [1, 1, 1]
     assert same(game, Game.from_sgf(game.to_sgf()))
     with pytest.raises(ValueError, match="colour"):
@@ -186,11 +192,15 @@ def test_fixed_handicap_is_that_of_gnugo():
 
 def test_handicap():
     game = Game(handicap=5)
-    assert game.board.sum() == 5 and game.to_move == WHITE and game.handicap == 5 and not game.moves
+    assert game.board.sum() == 5
+    assert game.to_move == WHITE
+    assert game.handicap == 5
+    assert not game.moves
     free = Game(size=5, handicap=["B2", "d4"])
-    assert free.board.sum() == 2 and free.to_move == WHITE
-    for bad in (dict(handicap=1), dict(handicap=10), dict(size=8, handicap=5), dict(size=5, handicap=2),
-                dict(handicap=["A1"]), dict(handicap=["A1", "a1"]), dict(handicap=["A1", "pass"])):
+    assert free.board.sum() == 2
+    assert free.to_move == WHITE
+    for bad in ({"handicap": 1}, {"handicap": 10}, {"size": 8, "handicap": 5}, {"size": 5, "handicap": 2},
+                {"handicap": ["A1"]}, {"handicap": ["A1", "a1"]}, {"handicap": ["A1", "pass"]}):
         with pytest.raises(ValueError):
             Game(**bad)
     with pytest.raises(ValueError, match="empty"):
@@ -200,13 +210,19 @@ def test_handicap():
 def test_placed_stones_begin_a_history():
     game = at_random(Game(size=5), 20)
     game.place({"A1": 0, "E5": "black", "E4": WHITE}, "white")
-    assert game.board[0, 4] == 1 and game.board[1, 4] == -1 and game.board[4, 0] == 0
-    assert game.count == 1 and len(game.moves) == 20 and game.to_move == WHITE
+    assert game.board[0, 4] == 1
+    assert game.board[1, 4] == -1
+    assert game.board[4, 0] == 0
+    assert game.count == 1
+    assert len(game.moves) == 20
+    assert game.to_move == WHITE
     game.play("pass")
     game.undo()
-    assert game.count == 1 and 20 in game.setups
+    assert game.count == 1
+    assert 20 in game.setups
     game.undo()
-    assert game.setups == {} and game.count == 20
+    assert game.setups == {}
+    assert game.count == 20
     before = game.copy()
     small = Game(size=2)
     small.place({"A1": 1})
@@ -221,12 +237,13 @@ def test_placed_stones_begin_a_history():
 
 def test_liberties_of_placed_stones_are_those_of_played_ones():
     for seed in range(5):
-        game = at_random(Game(size=5, rules=dict(ko="none", suicide=True)), 25, seed)
-        other = Game(size=5, rules=dict(ko="none", suicide=True))
+        game = at_random(Game(size=5, rules={"ko": "none", "suicide": True}), 25, seed)
+        other = Game(size=5, rules={"ko": "none", "suicide": True})
         other.place({vertex.name(game.spec, int(i)): int(game.board.flat[i]) for i in np.flatnonzero(game.board)},
                     game.to_move)
         for _ in range(15):
-            assert np.array_equal(game.board, other.board) and game.legal() == other.legal()
+            assert np.array_equal(game.board, other.board)
+            assert game.legal() == other.legal()
             move = Random().analyse(game, seed=seed).move
             game.play(move)
             other.play(move)
@@ -242,7 +259,8 @@ def test_dead_stones_are_the_other_sides_points():
     assert game.dead(ownership * 0.4) == []
     assert game.score(dead=["A5"]) == 81 - 7
     assert game.score() == 5 - 1 - 7
-    assert game.result(["A5"]) == "B+74" and game.board[4, 0] == -1
+    assert game.result(["A5"]) == "B+74"
+    assert game.board[4, 0] == -1
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -255,7 +273,7 @@ def test_rules_by_name(name):
 
 
 def test_rules_by_dict():
-    game = Game(rules=dict(ko="situational", suicide=False))
+    game = Game(rules={"ko": "situational", "suicide": False})
     assert (game.spec.ko, game.spec.suicide) == (3, False)
     assert read_rules(game.rules)[1:] == (3, False)
     assert same(Game.from_sgf(game.to_sgf()), game)
@@ -268,8 +286,8 @@ def test_rules_by_dict():
             Game(rules=bad)
 
 
-@pytest.mark.parametrize("bad", [dict(size=100), dict(size=0), dict(size=(9, 20)), dict(komi=float("inf")),
-                                 dict(komi=float("nan")), dict(komi=0.3), dict(game="chess")])
+@pytest.mark.parametrize("bad", [{"size": 100}, {"size": 0}, {"size": (9, 20)}, {"komi": float("inf")},
+                                 {"komi": float("nan")}, {"komi": 0.3}, {"game": "chess"}])
 def test_bad_terms_get_a_sentence(bad):
     with pytest.raises(ValueError) as caught:
         Game(**bad)
@@ -279,7 +297,8 @@ def test_bad_terms_get_a_sentence(bad):
 def test_komi_may_change():
     game = Game()
     game.komi = 0.5
-    assert game.komi == 0.5 and game.score() == -0.5
+    assert game.komi == 0.5
+    assert game.score() == -0.5
     with pytest.raises(ValueError, match="komi"):
         game.komi = float("inf")
 
