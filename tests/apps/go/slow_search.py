@@ -1,4 +1,4 @@
-"""Monte-Carlo tree search as one would first write it: objects, recursion, whole copies. The search is held against it."""
+"""Monte-Carlo tree search as one would first write it: objects, recursion, copies. The search is held against it."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def as_json(node, depth=2):
 
 
 def test_a_small_tree_is_what_it_was():
-    """A whole tree in a file: a change of the search that was not meant shows here. Written by `python -m tests.apps.go.test_search`, by the slow search."""
+    """A change of the search that was not meant shows here; `python -m tests.apps.go.test_search` writes the file."""
     search = begin(3, evaluate=ByKey(10, (3, 3)), options=Options(leaves=1))
     search.run(60)
     stored = json.loads(STORED.read_text())
