@@ -139,7 +139,8 @@ def replay(spec: Spec, moves: np.ndarray, ply: int, mask: np.ndarray) -> np.ndar
 
 
 @jit
-def position(spec: Spec, moves: np.ndarray, ply: int, mask: np.ndarray, planes: np.ndarray, numbers: np.ndarray) -> None:
+def position(spec: Spec, moves: np.ndarray, ply: int, mask: np.ndarray, planes: np.ndarray,
+             numbers: np.ndarray) -> None:
     """Fills legal moves, planes and numbers of the position after `ply` moves of a game."""
     s = replay(spec, moves, ply, mask)
     encode(spec, s, mask, planes, numbers)

@@ -15,12 +15,18 @@ import numpy as np
 from apps.go.jit import inlined, jit
 from apps.go.state import (
     BORDER,
+    BY_KO,
+    BY_SUPERKO,
+    FREE,
     HEADER,
     KO,
     NO_KO,
+    OCCUPIED,
+    OVER,
     PASSES,
     PRISONERS,
     SITUATIONAL,
+    SUICIDE,
     SUPERKO,
     TO_MOVE,
     Spec,
@@ -39,9 +45,14 @@ from apps.go.state import (
 
 @jit
 def play(spec: Spec, s: np.ndarray, move: int) -> None:
-    """Plays a stone on a point 0..points-1 for the side to move; whose turn it is next is the caller's to set."""
+    """Plays a stone, or passes; whose turn it is next is the caller's to set."""
+    if move == spec.actions - 1:
+        s[PASSES] += 1
+        s[KO] = 0
+        s[OVER] = s[PASSES] >= 2
+        return
     n = spec.cells
-    stone, ring, head, libs, ever = HEADER, HEADER + n, HEADER + 2 * n, HEADER + 3 * n, HEADER + 4 * n
+    stone, ring, head, libs = HEADER, HEADER + n, HEADER + 2 * n, HEADER + 3 * n
     me, p = s[TO_MOVE] + 1, cell(spec, move)
     hashed = get_hash(s) ^ zobrist(me, p)
     s[stone + p], s[ring + p], s[head + p] = me, p, p
@@ -85,7 +96,7 @@ def play(spec: Spec, s: np.ndarray, move: int) -> None:
 
 
 @jit
-def _remove(spec: Spec, s: np.ndarray, p: int, hashed: int) -> tuple[int, int]:
+def _remove(spec: Spec, s: np.ndarray, p: int, hashed: np.uint64) -> tuple[int, np.uint64]:
     """Takes the chain at p from the board; returns its number of stones and the position's new hash."""
     n = spec.cells
     stone, ring, head, libs, ever = HEADER, HEADER + n, HEADER + 2 * n, HEADER + 3 * n, HEADER + 4 * n
@@ -103,7 +114,27 @@ def _remove(spec: Spec, s: np.ndarray, p: int, hashed: int) -> tuple[int, int]:
             return count, hashed
 
 
-FREE, OCCUPIED, SUICIDE, BY_KO, BY_SUPERKO = 0, 1, 2, 3, 4
+@jit
+def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.ndarray) -> int:
+    """Fills the mask of all points; returns how many a stone may be played on."""
+    below, ever, watch = spec.columns + 1, HEADER + 4 * spec.cells, spec.ko >= SUPERKO
+    move, at, total = 0, HEADER + spec.columns + 2, 0
+    for _ in range(spec.rows):
+        for _ in range(spec.columns):
+            free = s[at] == 0
+            if free:  # nearly always there is an empty neighbour and no past, and no more to find out
+                free = s[at - 1] == 0 or s[at + 1] == 0 or s[at - below] == 0 or s[at + below] == 0
+                if not free or (watch and s[ever - HEADER + at] == 1):
+                    free = verdict(spec, s, history, count, at - HEADER) == FREE
+            mask[move] = free
+            total += free
+            move += 1
+            at += 1
+        at += 1
+    return total
+
+
+AIR, FRIEND, PREY = 1, 2, 4
 
 
 @inlined
@@ -116,15 +147,11 @@ def verdict(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, p: int) 
              | _finds(spec, s, p, p - below) | _finds(spec, s, p, p + below))
     if finds == 0 and not spec.suicide:
         return SUICIDE
-    if p == s[KO] and spec.ko != NO_KO:
+    if p == s[KO] and finds & PREY and spec.ko != NO_KO:  # who took the ko may fill it, if he is to move again
         return BY_KO
-    if spec.ko >= SUPERKO and (s[HEADER + 4 * spec.cells + p] == 1 or finds == 0):
-        if repeats(spec, s, history, count, p, finds) >= 0:
-            return BY_SUPERKO
-    return FREE
-
-
-AIR, FRIEND, PREY = 1, 2, 4
+    if spec.ko < SUPERKO or (s[HEADER + 4 * spec.cells + p] == 0 and finds):
+        return FREE
+    return FREE if repeats(spec, s, history, count, p, finds) < 0 else BY_SUPERKO
 
 
 @inlined
@@ -157,8 +184,17 @@ def only_liberty(spec: Spec, s: np.ndarray, p: int, q: int) -> bool:
 
 
 @jit
+def brings_back(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, p: int) -> int:
+    """The number of the earlier position that a stone on the empty cell p would bring back, or -1."""
+    finds = 0
+    for step in neighbours(spec):
+        finds |= _finds(spec, s, p, p + step)
+    return repeats(spec, s, history, count, p, finds)
+
+
+@jit
 def repeats(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, p: int, finds: int) -> int:
-    """The number of the earlier position that a stone on p would bring back, or -1."""
+    """The same, when it is known what the stone finds."""
     after = _hash_after(spec, s, p, finds)
     if spec.ko == SITUATIONAL and s[TO_MOVE] == 0:
         after ^= zobrist(0, 0)
@@ -171,7 +207,7 @@ def repeats(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, p: int, 
 
 
 @jit
-def _hash_after(spec: Spec, s: np.ndarray, p: int, finds: int) -> int:
+def _hash_after(spec: Spec, s: np.ndarray, p: int, finds: int) -> np.uint64:
     """The hash of the position after a stone on cell p, without playing it."""
     lives = finds != 0
     n = spec.cells

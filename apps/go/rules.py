@@ -1,6 +1,6 @@
 """The few functions that search, training, page and environment need of a game; none of them knows which game it is.
 
-    new, legal, play, key, is_over, margin
+    new, legal, play, key, margin; reason and repeats_ply say why a move is illegal
 
 A history is an array of uint64 keys, one for each position from the first on, and the number of them: the caller
 appends `key` after each move. Only Go with superko looks at it.
@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from apps.go import goban
+from apps.go import connect4, goban, gomoku, lines, othello
 from apps.go.jit import jit
 from apps.go.state import (
     BORDER,
+    CONNECT4,
+    FREE,
+    GAME_OVER,
+    GO,
     HEADER,
-    KO,
     LAST,
     MEMORY,
+    OFF_BOARD,
+    OTHELLO,
     OVER,
-    PASSES,
     PLIES,
     SITUATIONAL,
     SUPERKO,
@@ -28,6 +32,7 @@ from apps.go.state import (
     Spec,
     cell,
     get_hash,
+    point,
     remember,
     zobrist,
 )
@@ -42,15 +47,17 @@ def new(spec: Spec) -> np.ndarray:
     s[HEADER : HEADER + spec.cells] = BORDER
     for move in range(spec.rows * spec.columns):
         s[HEADER + cell(spec, move)] = 0
+    if spec.game == OTHELLO:
+        othello.new(spec, s)
     remember(s, key(spec, s))
     return s
 
 
 @jit
-def key(spec: Spec, s: np.ndarray) -> int:
-    """What a history remembers of a position: its stones, under situational superko its turn too."""
-    hashed = get_hash(s)
-    return hashed ^ zobrist(0, 0) if spec.ko == SITUATIONAL and s[TO_MOVE] == 1 else hashed
+def key(spec: Spec, s: np.ndarray) -> np.uint64:
+    """What a history remembers of a position: its stones; under situational superko and in Othello its turn too."""
+    hashed, turn = get_hash(s), spec.ko == SITUATIONAL or spec.game == OTHELLO
+    return hashed ^ zobrist(0, 0) if turn and s[TO_MOVE] == 1 else hashed
 
 
 @jit
@@ -59,44 +66,73 @@ def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.n
     if s[OVER]:
         mask[:] = 0
         return 0
-    below, ever, watch = spec.columns + 1, HEADER + 4 * spec.cells, spec.ko >= SUPERKO
-    move, at, total = 0, HEADER + spec.columns + 2, 1
-    for _ in range(spec.rows):
-        for _ in range(spec.columns):
-            free = s[at] == 0
-            if free:  # nearly always there is an empty neighbour and no past, and no more to find out
-                free = s[at - 1] == 0 or s[at + 1] == 0 or s[at - below] == 0 or s[at + below] == 0
-                if not free or (watch and s[ever - HEADER + at] == 1):
-                    free = goban.verdict(spec, s, history, count, at - HEADER) == goban.FREE
-            mask[move] = free
-            total += free
-            move += 1
-            at += 1
-        at += 1
-    mask[move] = 1
+    if spec.game == GO:
+        mask[spec.actions - 1] = 1
+        return goban.legal(spec, s, history, count, mask) + 1
+    total, places = 0, spec.actions - (spec.game == OTHELLO)
+    for move in range(places):
+        mask[move] = verdict(spec, s, move) == FREE
+        total += mask[move]
+    if places < spec.actions:
+        mask[places] = total == 0
+        total += mask[places]
     return total
+
+
+@jit
+def verdict(spec: Spec, s: np.ndarray, move: int) -> int:
+    """Why a move is illegal, in the games that need no history."""
+    if spec.game == CONNECT4:
+        return connect4.verdict(spec, s, move)
+    if spec.game == OTHELLO:
+        return othello.verdict(spec, s, move)
+    return gomoku.verdict(spec, s, move)
+
+
+@jit
+def reason(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int) -> int:
+    """Why the side to move may not make a move: one of the codes in `state`, FREE if it may."""
+    if s[OVER]:
+        return GAME_OVER
+    if not 0 <= move < spec.actions:
+        return OFF_BOARD
+    if spec.game != GO:
+        return verdict(spec, s, move)
+    return FREE if move == spec.actions - 1 else goban.verdict(spec, s, history, count, cell(spec, move))
+
+
+@jit
+def repeats_ply(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int) -> int:
+    """After how many moves the position stood on the board that a move forbidden by superko would bring back, or -1."""
+    if spec.game != GO or not 0 <= move < spec.actions - 1 or s[HEADER + cell(spec, move)] != 0:
+        return -1
+    return goban.brings_back(spec, s, history, count, cell(spec, move))
 
 
 @jit
 def play(spec: Spec, s: np.ndarray, move: int) -> None:
     """Plays a legal move in place."""
-    points = spec.rows * spec.columns
-    if move == points:
-        s[PASSES] += 1
-        s[KO] = 0
-        s[OVER] = s[PASSES] >= 2
-    else:
+    last = move
+    if spec.game == GO:
         goban.play(spec, s, move)
+    elif spec.game == CONNECT4:
+        last = point(spec, connect4.play(spec, s, move))
+    elif spec.game == OTHELLO:
+        othello.play(spec, s, move)
+    else:
+        gomoku.play(spec, s, move)
     for i in range(MEMORY - 1, 0, -1):
         s[LAST + i] = s[LAST + i - 1]
-    s[LAST] = move
+    s[LAST] = last
     s[PLIES] += 1
     s[TO_MOVE] = 1 - s[TO_MOVE]
-    remember(s, key(spec, s))
+    if spec.ko >= SUPERKO:
+        remember(s, key(spec, s))
 
 
 @jit
 def margin(spec: Spec, s: np.ndarray) -> float:
-    """The first player's margin: points for Go (area minus komi); positive if the first player has won."""
-    owner = np.empty(spec.rows * spec.columns, np.int8)
-    return goban.area(spec, s, owner) - spec.komi
+    """The first player's margin: Go: area less komi; Othello: stones; else 1, -1 or 0. Positive if he has won."""
+    if spec.game == GO:
+        return goban.area(spec, s, np.empty(spec.rows * spec.columns, np.int8)) - spec.komi
+    return othello.margin(spec, s) if spec.game == OTHELLO else lines.result(s)

@@ -19,11 +19,15 @@ NO_KO, SIMPLE, SUPERKO, SITUATIONAL = range(4)
 """How a repetition is forbidden: not at all, retaking at once, any earlier position, any earlier position and turn."""
 
 TO_MOVE, PASSES, OVER, KO, PLIES, LAST, PRISONERS, WINNER = 0, 1, 2, 3, 4, 5, 10, 12
-"""Places in the header. LAST: the last five moves, newest first, -1 none; PRISONERS: taken by first, by second;
-WINNER: -1 open or by score, 0 first, 1 second, 2 drawn."""
+"""Places in the header. LAST: the points of the last five moves, newest first, -1 none (in Connect Four, too,
+the point where the stone came to lie; a pass is the number of points); PRISONERS: taken by first, by second; WINNER:
+0 first, 1 second, 2 drawn, -1 while the game is open and in Go, where the margin says it."""
 HASH, BLOOM, HEADER, MEMORY = 13, 17, 81, 5
 """BLOOM: 1,024 bits in which each past position has set one (Bloom 1970): most questions of superko end there."""
 EMPTY, FIRST, SECOND, BORDER = range(4)
+(FREE, OCCUPIED, SUICIDE, BY_KO, BY_SUPERKO, COLUMN_FULL, FLIPS_NOTHING, MUST_PLACE, OFF_BOARD,
+ GAME_OVER) = range(10)
+"""Why a move is illegal; FREE if it is not. MUST_PLACE: a pass in Othello while a stone can be placed."""
 
 
 class Spec(NamedTuple):
@@ -68,8 +72,10 @@ def spec(game: str = "go", size: int | tuple[int, int] | None = None, *, komi: f
         raise ValueError(f"{game} is played on {usual[0]}x{usual[1]}, not on {rows}x{columns}")
     cells, blocks = (rows + 2) * (columns + 1) + 1, 5 if kind == GO else 1
     actions = columns if kind == CONNECT4 else rows * columns + (kind in (GO, OTHELLO))
-    return Spec(kind, int(rows), int(columns), int(actions), ko, bool(suicide), float(komi) if kind == GO else 0.0,
-                cells, HEADER + blocks * cells)
+    if kind != GO:
+        komi, ko, suicide = 0.0, NO_KO, False
+    return Spec(kind, int(rows), int(columns), int(actions), ko, bool(suicide), float(komi), cells,
+                HEADER + blocks * cells)
 
 
 @inlined
@@ -91,7 +97,7 @@ def neighbours(spec: Spec) -> tuple[int, int, int, int]:
 
 
 @jit
-def zobrist(colour: int, cell: int) -> int:
+def zobrist(colour: int, cell: int) -> np.uint64:
     """Zobrist's (1970) random number of a stone on a cell; (0, 0) is for the second player's turn.
 
     It is splitmix64 (Steele et al. 2014) of the two, which costs less than a table.
@@ -103,7 +109,7 @@ def zobrist(colour: int, cell: int) -> int:
 
 
 @jit
-def get_hash(s: np.ndarray) -> int:
+def get_hash(s: np.ndarray) -> np.uint64:
     """The hash of the stones on the board, from the four integers that hold it."""
     hashed = np.uint64(0)
     for i in range(4):
@@ -112,7 +118,7 @@ def get_hash(s: np.ndarray) -> int:
 
 
 @jit
-def set_hash(s: np.ndarray, hashed: int) -> None:
+def set_hash(s: np.ndarray, hashed: np.uint64) -> None:
     """Puts a hash into a state."""
     for i in range(4):
         s[HASH + 3 - i] = np.int16(np.uint16(hashed & np.uint64(0xFFFF)))
@@ -120,12 +126,12 @@ def set_hash(s: np.ndarray, hashed: int) -> None:
 
 
 @jit
-def remember(s: np.ndarray, key: int) -> None:
+def remember(s: np.ndarray, key: np.uint64) -> None:
     """Sets the bit of a position's key."""
     s[BLOOM + ((key >> np.uint64(4)) & np.uint64(63))] |= np.int16(1 << (key & np.uint64(15)))
 
 
 @jit
-def remembers(s: np.ndarray, key: int) -> bool:
+def remembers(s: np.ndarray, key: np.uint64) -> bool:
     """False if no past position had this key; True if one may have."""
     return (s[BLOOM + ((key >> np.uint64(4)) & np.uint64(63))] >> np.int16(key & np.uint64(15))) & 1 == 1

@@ -1,0 +1,170 @@
+"""Held-out scores and matches: writes results.json and the table in the room's README.
+
+python -m apps.go.evaluate test                     the net alone on held-out games, beside dumb baselines
+python -m apps.go.evaluate ladder default@1 "gnugo --mode gtp --level 1 --chinese-rules" --games 200
+python -m apps.go.evaluate table                    the README's table from results.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from apps.go import data, match, predict
+from core import cli, results
+from core.log import Progress
+from core.metrics import bootstrap, wilson
+from core.runtime import describe
+
+ROOM = Path(__file__).parent
+RESULTS = ROOM / "results.json"
+PROGRAM = "apps.go.evaluate"
+Positional = tyro.conf.Positional
+
+
+@dataclass(frozen=True)
+class Test:
+    """The net alone, without search, on games that no training has seen: agreement with the players and the teacher."""
+
+    weights: str = "default"
+    """A published name, a file, a run folder, or hf://owner/repo/file."""
+    folder: str = ""
+    """Folder of the label file; empty takes $WUNDERKAMMER_DATA/go."""
+    split: str = "test"
+    """Split of the games: test, or val while choices are still made."""
+    out: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        results.read(self.out)
+        player = predict.load(self.weights)
+        positions = data.read(data.folder(self.folder), self.split)
+        columns: dict[str, list[np.ndarray]] = {}
+        with Progress(len(positions), positions.name, "position") as bar:
+            for begin in range(0, len(positions), 256):
+                b = data.to_tensors(positions, range(begin, min(begin + 256, len(positions))))
+                said = player.evaluate(b["planes"].numpy(), b["numbers"].numpy())
+                for name, column in _columns({k: np.asarray(v) for k, v in b.items()}, said).items():
+                    columns.setdefault(name, []).append(column)
+                bar.update(begin + len(b["move"]))
+        table = {name: np.concatenate(parts) for name, parts in columns.items()}
+        games = len(np.unique(positions.game))
+        section = {"n": len(positions), "games": games, "split": positions.name, "sha256": positions.sha256,
+                   "model": player.card.name, "sha256_weights": player.sha256, "precision": player.precision,
+                   "device": describe(player.device),
+                   **{name: _by_game(values, positions.game) for name, values in table.items()}}
+        results.record(self.out, self.split, section, PROGRAM)
+        print(f"top-1 {section['top1']['value']:.4f} of {len(positions):,} positions from {games} games")
+
+
+def _columns(b: dict[str, np.ndarray], said: Any) -> dict[str, np.ndarray]:
+    """One number per position and figure, NaN where a figure does not apply."""
+    logits = np.where(b["legal"], said.logits, -np.inf)
+    logp = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) - logits.max(
+        1, keepdims=True)
+    played = b["move"] < data.MOVES
+    order = np.argsort(-logits, 1)
+    near = _nearest(b["planes"], b["legal"])
+
+    def agreed(choice: np.ndarray) -> np.ndarray:
+        return np.where(played, choice == b["move"], np.nan)
+
+    policy = b["policy"]
+    return {
+        "top1": agreed(order[:, 0]),
+        "top3": np.where(played, (order[:, :3] == b["move"][:, None]).any(1), np.nan),
+        "teacher_top1": (order[:, 0] == policy.argmax(1)).astype(float),
+        "teacher_agreement_with_move": agreed(policy.argmax(1)),
+        "nearest_to_last_move_top1": agreed(near),
+        "random_top1": np.where(played, 1 / b["legal"].sum(1), np.nan),
+        "policy_cross_entropy": -np.where(policy > 0, policy * np.where(policy > 0, logp, 0), 0).sum(1),
+        "winner": ((said.chance > 0.5) == (b["winrate"] > 0.5)).astype(float),
+        "winrate_error": np.abs(said.chance - b["winrate"]),
+        "lead_error": np.abs(said.lead - b["lead"]),
+        "ownership_error": np.abs(said.ownership - b["ownership"]).mean((1, 2)),
+    }
+
+
+def _nearest(planes: np.ndarray, legal: np.ndarray) -> np.ndarray:
+    """The dumb baseline: the legal point nearest to the last move, the first in reading order among equals."""
+    side = planes.shape[-1]
+    y, x = np.divmod(np.arange(side * side), side)
+    last = planes[:, 7].reshape(len(planes), -1)
+    at = last.argmax(1)
+    distance = (y - y[at][:, None]) ** 2 + (x - x[at][:, None]) ** 2.0
+    distance[last.max(1) == 0] = (y - side // 2) ** 2 + (x - side // 2) ** 2  # the first move: nearest to the middle
+    return np.where(legal[:, :-1], distance, np.inf).argmin(1)
+
+
+def _by_game(values: np.ndarray, game: np.ndarray) -> dict[str, float]:
+    """The mean and its bootstrap interval over games, for the positions of one game hang together."""
+    _, number = np.unique(game, return_inverse=True)
+    known = ~np.isnan(values)
+    sums = np.bincount(number, np.where(known, values, 0))
+    counts = np.bincount(number, known)
+    low, high = bootstrap(lambda i: sums[i].sum() / counts[i].sum(), len(sums))
+    return {"value": float(sums.sum() / counts.sum()), "low": low, "high": high}
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """A match as `python -m apps.go match` plays it, whose outcome becomes a rung of the ladder in results.json."""
+
+    a: Annotated[str, Positional]
+    """Ours: a model and its visits, such as default@64."""
+    b: Annotated[str, Positional]
+    """The other: a GTP command line, a model, or random."""
+    games: int = 100
+    """Games in all."""
+    komi: float = 7.0
+    """Points for White."""
+    opening: int = 0
+    """First moves drawn at random, for players that would play one game over and over."""
+    folder: Path | None = None
+    """Folder of the games; runs/go/matches/A_vs_B by default."""
+    out: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        rungs = results.read(self.out).get("ladder", {}).get("rungs", {})
+        terms = match.Terms(komi=self.komi, opening=self.opening)
+        tally = match.match(self.a, self.b, self.games, self.folder or match.folder(self.a, self.b), terms)
+        points = tally.wins + tally.draws / 2
+        low, high = wilson(points, tally.games)
+        weights = self.a.partition("@")[0]
+        rungs[f"{self.a} vs {self.b}"] = {
+            **asdict(tally), "n": tally.games, "value": points / tally.games, "low": low, "high": high,
+            "opening": self.opening, "komi": self.komi,
+            "sha256_weights": predict.load(weights).sha256 if weights != "random" else "", "device": describe("cpu")}
+        results.record(self.out, "ladder", {"rungs": rungs}, PROGRAM)
+        print(tally)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Writes the README's table from the file of results."""
+
+    results: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        from apps.go.report import table
+
+        results.between_marks(ROOM / "README.md", table(results.read(self.results)))
+
+
+COMMANDS: dict[str, Any] = {"test": Test, "ladder": Ladder, "table": Table}
+
+
+def main() -> None:
+    chosen = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=f"python -m {PROGRAM}",
+                                                  description="Held-out scores and matches of the Go models.")
+    chosen.run()
+
+
+if __name__ == "__main__":
+    cli.main(main)
