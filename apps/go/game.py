@@ -17,13 +17,19 @@ import numpy as np
 from apps.go import goban, rules, sgf, vertex
 from apps.go.state import (
     BLOOM,
+    BY_KO,
+    BY_SUPERKO,
+    COLUMN_FULL,
     CONNECT4,
+    FLIPS_NOTHING,
+    FREE,
     GO,
     GOMOKU,
     HEADER,
-    KO,
+    MUST_PLACE,
     NAMES,
     NO_KO,
+    OCCUPIED,
     OTHELLO,
     OVER,
     PASSES,
@@ -31,6 +37,7 @@ from apps.go.state import (
     PRISONERS,
     SIMPLE,
     SITUATIONAL,
+    SUICIDE,
     SUPERKO,
     TO_MOVE,
     Spec,
@@ -60,6 +67,9 @@ _SPELT = {"tromp-taylor": "Tromp-Taylor", "aga": "AGA", "bga": "BGA", "new-zeala
           "japanese": "Japanese", "korean": "Korean"}
 _STRING = re.compile(r"ko(none|simple|positional|situational)scorearea(?:taxnone)?sui([01])")
 
+_REASONS = {OCCUPIED: "occupied", BY_KO: "ko: it would retake at once; play elsewhere first",
+            COLUMN_FULL: "occupied: the column is full", MUST_PLACE: "no pass: there are moves to play",
+            FLIPS_NOTHING: "no capture: the stone would turn none of the other side's"}
 _GM = {GO: "1", OTHELLO: "2", GOMOKU: "4"}
 _ABOUT = ("AN", "BR", "BT", "C", "CP", "DT", "EV", "GC", "GN", "ON", "OT", "PB", "PC", "PW", "RE", "RO", "SO", "TM",
           "US", "WR", "WT")
@@ -223,28 +233,16 @@ class Game:
         return self._reason(wanted)
 
     def _reason(self, move: int) -> str | None:
-        if self.mask()[move]:
-            return None
-        points = self.spec.rows * self.spec.columns
-        if self.spec.game == CONNECT4:
-            return "occupied: the column is full"
-        if move == points:
-            return "no pass: there are moves to play"
-        if self.state[HEADER + cell(self.spec, move)]:
-            return "occupied"
-        if self.spec.game == OTHELLO:
-            return "no capture: the stone would turn none of the other side's"
-        why = goban.verdict(self.spec, self.state, self.history, self.count, cell(self.spec, move))
-        if why == goban.SUICIDE:
+        """Why the side to move may not play a move in a game that is not over."""
+        why = rules.reason(self.spec, self.state, self.history, self.count, move)
+        if why == SUICIDE:
             alone = not any(self.board[p] == self.to_move for p in self._beside(*divmod(move, self.spec.columns)))
             return f"suicide: the stone{'' if alone else 's'} would have no liberty"
-        if why == goban.BY_KO:
-            return "ko: it would retake at once; play elsewhere first"
-        after = self.state.copy()
-        rules.play(self.spec, after, move)
-        earlier = int(np.flatnonzero(self.history[: self.count] == rules.key(self.spec, after))[-1])
-        before = earlier + len(self.moves) + 1 - self.count
-        return f"superko: repeats the position {f'after move {before}' if before else 'at the beginning'}"
+        if why == BY_SUPERKO:
+            earlier = rules.repeats_ply(self.spec, self.state, self.history, self.count, move)
+            before = earlier + len(self.moves) + 1 - self.count  # a history may begin with stones that were placed
+            return f"superko: repeats the position {f'after move {before}' if before else 'at the beginning'}"
+        return None if why == FREE else _REASONS[why]
 
     def _beside(self, row: int, column: int) -> list[tuple[int, int]]:
         around = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
@@ -290,9 +288,9 @@ class Game:
 
     def turn(self, colour: int) -> None:
         """Makes it +1's or -1's turn, where a side plays twice."""
-        if colour != self.to_move:  # the one who took in a ko may fill it
+        if colour != self.to_move:
             self.state = self.state.copy()
-            self.state[TO_MOVE], self.state[KO] = int(colour == WHITE), 0
+            self.state[TO_MOVE] = int(colour == WHITE)
 
     def resume(self) -> None:
         """Goes on after two passes, as a dispute over dead stones asks for."""
@@ -375,7 +373,6 @@ class Game:
                                  f"({vertex.name(self.spec, int(point))}) there would be a chain without a liberty")
         state[TO_MOVE], state[PLIES] = int(mover == WHITE), len(self.moves)
         state[PRISONERS : PRISONERS + 2] = self.state[PRISONERS : PRISONERS + 2]
-        state[KO] = state[OVER] = state[PASSES] = 0
         state[BLOOM:HEADER] = 0
         remember(state, np.uint64(rules.key(self.spec, state)))
         self._restart(state)

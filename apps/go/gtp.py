@@ -20,11 +20,13 @@ from typing import IO
 
 from apps.go import vertex
 from apps.go.game import BLACK, WHITE, Game, fixed_handicap, most_handicap, read_colour
-from apps.go.player import Analysis, Player
+from apps.go.player import Analysis, Candidate, Player
 from apps.go.sgf import LARGEST
 from apps.go.state import GO, PASSES
 
 LONGEST_LINE = 100_000
+DEEPEST = 20_000
+"""Visits at which an analysis rests until the next line comes."""
 COMMANDS = (
     "protocol_version", "name", "version", "known_command", "list_commands", "quit", "boardsize", "clear_board", "komi",
     "play", "genmove", "undo", "fixed_handicap", "place_free_handicap", "set_free_handicap", "time_settings",
@@ -368,12 +370,12 @@ class Engine:
         while True:
             start = time.monotonic()
             found = self.player.analyse(game, visits=visits, seed=self.seed)
-            line = show(found, int(most) if str(most).isdecimal() else None)  # type: ignore[call-overload]
+            line = show(found, max(1, int(most)) if str(most).isdecimal() else None)  # type: ignore[call-overload]
             if owns and found.ownership is not None:
                 values = (found.ownership * game.to_move).ravel()
                 line += " ownership " + " ".join(f"{value:.4f}" for value in values)
             yield line + "\n"
-            if time.monotonic() - start > 1.0 or visits > 100_000:
+            if time.monotonic() - start > 1.0 or visits >= DEEPEST:
                 return
             visits *= 2
 
@@ -383,7 +385,7 @@ def report_lz(found: Analysis, most: int | None = None) -> str:
     return " ".join(
         f"info move {c.move} visits {c.visits} winrate {round(c.winrate * 1e4)} prior {round(c.prior * 1e4)} "
         f"lcb {round(_lower(c.winrate, c.visits) * 1e4)} order {i} pv {' '.join(c.pv or [c.move])}"
-        for i, c in enumerate(found.moves[:most]))
+        for i, c in enumerate(_ranked(found)[:most]))
 
 
 def report_kata(found: Analysis, most: int | None = None) -> str:
@@ -392,7 +394,12 @@ def report_kata(found: Analysis, most: int | None = None) -> str:
         f"info move {c.move} visits {c.visits} utility {2 * c.winrate - 1:.6f} winrate {c.winrate:.6f} "
         f"scoreMean {c.score_lead:.4f} scoreLead {c.score_lead:.4f} prior {c.prior:.6f} "
         f"lcb {_lower(c.winrate, c.visits):.6f} order {i} pv {' '.join(c.pv or [c.move])}"
-        for i, c in enumerate(found.moves[:most]))
+        for i, c in enumerate(_ranked(found)[:most]))
+
+
+def _ranked(found: Analysis) -> list[Candidate]:
+    """The moves that were considered; of a net alone its own, for a report may not be an empty line."""
+    return found.moves or [Candidate(found.move, 1, found.winrate, found.score_lead, float(found.policy.max()))]
 
 
 def _lower(winrate: float, visits: int) -> float:

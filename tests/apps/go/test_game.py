@@ -305,3 +305,38 @@ def test_komi_may_change():
 
 def test_the_board_in_letters():
     assert str(played("A1 B2", size=2)).splitlines() == ["   A B", " 2 . O 2", " 1 X . 1", "   A B"]
+
+
+def test_connect_four():
+    game = played("4 4 4 4 4 4", game="connect4")
+    assert game.legal() == list("123567")
+    assert game.illegal_reason("4") == "occupied: the column is full"
+    assert game.board[:, 3].tolist() == [-1, 1, -1, 1, -1, 1]
+    assert "white" not in game.illegal_reason("1", "white")
+    with pytest.raises(ValueError, match="not your turn"):
+        game.play("1", "white")
+    for move in ["1", "5", "1", "5", "1", "5", "1"]:
+        game.play(move)
+    assert game.over
+    assert game.score() == 1
+    game.undo()
+    assert not game.over
+    for act in (lambda: game.place({"1": 1}), lambda: game.set_rules("chinese"), lambda: Game("connect4", handicap=2)):
+        with pytest.raises(ValueError):
+            act()
+
+
+@pytest.mark.parametrize(("name", "reasons"), [
+    ("othello", {"D4": "occupied", "A1": "no capture: the stone would turn none of the other side's",
+                 "pass": "no pass: there are moves to play"}),
+    ("gomoku", {"pass": "nobody passes in this game", "Z1": "'Z1' is not on this board, which goes from A1 to P15"}),
+])
+def test_othello_and_gomoku(name, reasons):
+    game = Game(name)
+    assert {move: game.illegal_reason(move) for move in reasons} == reasons
+    for seed in range(3):
+        game = at_random(Game(name), 200, seed)
+        assert same(Game.from_sgf(game.to_sgf()), game)
+        while game.moves:
+            game.undo()
+        assert same(game, Game(name))

@@ -1,5 +1,6 @@
 """GTP as the specification has it, and whatever else comes down the line."""
 
+import dataclasses
 import io
 import os
 import re
@@ -240,6 +241,16 @@ def test_an_analysis_gets_deeper_until_the_next_line_comes():
     assert answers[0].startswith("=1\ninfo move")
     assert answers[1:] == ["=2 Wunderkammer", ""]
     assert [visits for visits, _, _ in player.calls[:4]] == [2, 4, 8, 16]
+
+
+def test_a_net_alone_reports_its_move():
+    class Alone(Fake):
+        def analyse(self, *given, **options):
+            return dataclasses.replace(super().analyse(*given, **options), moves=[])
+
+    for line in ("kata-analyze", "lz-analyze maxmoves 0"):
+        answer = engine(Alone()).handle(line)
+        assert re.fullmatch(r"=\ninfo move A9 .* order 0 pv A9\n\n", answer)
 
 
 def test_noise_and_half_lines():
