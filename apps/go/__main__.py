@@ -80,6 +80,7 @@ def speak(options: Gtp) -> None:
     Game("go", options.size, options.komi, options.rules)  # what cannot be played is refused before the net is loaded
     engine = gtp.Engine(loaded(options.weights), size=options.size, komi=options.komi, rules=options.rules,
                         visits=options.visits, seed=options.seed, resign_below=options.resign)
+    engine.player.analyse(engine.game, visits=2)  # compiles and measures before a clock runs
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     gtp.serve(engine, sys.stdin, sys.stdout)
 
