@@ -28,6 +28,9 @@ EMPTY, FIRST, SECOND, BORDER = range(4)
 (FREE, OCCUPIED, SUICIDE, BY_KO, BY_SUPERKO, COLUMN_FULL, FLIPS_NOTHING, MUST_PLACE, OFF_BOARD,
  GAME_OVER) = range(10)
 """Why a move is illegal; FREE if it is not. MUST_PLACE: a pass in Othello while a stone can be placed."""
+REASONS = ("", "occupied", "suicide", "ko", "superko", "the column is full", "it flips nothing",
+           "a pass while a stone can be placed", "off the board", "the game is over")
+"""The same in words."""
 
 
 class Spec(NamedTuple):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apps.go import rules
 from apps.go import state as codes
-from apps.go.state import GO, HEADER, KO, NAMES, OVER, PASSES, PRISONERS, TO_MOVE, WINNER, spec, zobrist
+from apps.go.state import GO, KO, NAMES, OVER, PASSES, PRISONERS, TO_MOVE, WINNER, spec, zobrist
 from tests.apps.go import reference
 from tests.apps.go.playing import Playing, reachable
 
