@@ -66,12 +66,6 @@ class SlideResult:
         ys = np.minimum(np.rint(np.arange(height + 1) * self.cell), bottom).astype(np.int64)
         return xs, ys
 
-    def cell_at(self, x: float, y: float) -> tuple[int, int] | None:
-        """Return row and column of the cell that holds level-0 pixel (x, y), or None outside the slide."""
-        if not (0 <= x < self.slide_size[0] and 0 <= y < self.slide_size[1]):
-            return None
-        return min(int(y / self.cell), self.heatmap.shape[0] - 1), min(int(x / self.cell), self.heatmap.shape[1] - 1)
-
     def tiles(self) -> Iterator[tuple[int, int, int, int, int, int, float]]:
         """Yield row, column, x, y, width, height (level-0 pixels) and probability of every scored cell."""
         xs, ys = self.edges()

@@ -1,4 +1,4 @@
-"""A slide in microns: any region at any resolution, thumbnails and deep-zoom tiles, in bounded memory.
+"""A slide in microns: any region at any resolution, and thumbnails, in bounded memory.
 
 The picture is a plane of level-0 pixels; x goes right, y down, and pixel i covers [i, i + 1). Outside the slide, and
 where it is transparent or was never scanned, everything is white.
@@ -10,7 +10,6 @@ outside the lock and kept in a cache of bounded bytes, shared by all threads.
 import math
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +28,6 @@ COARSER = 1.05  # a level up to 5 % coarser than asked for is enlarged, which sa
 _PIECE = 512  # output pixels resampled at once
 
 Level = tuple[Source, int, float]  # a source, the index of its level, level-0 pixels per pixel
-
-
-@dataclass(frozen=True)
-class DeepZoom:
-    """The facts of a Deep Zoom pyramid: at level z a pixel covers 2 ** (levels - 1 - z) pixels of level 0."""
-
-    width: int
-    height: int
-    levels: int
-    tile_size: int = 254
-    overlap: int = 1
-
-    def dzi(self) -> str:
-        """Return the .dzi document that viewers such as OpenSeadragon read."""
-        return (
-            '<?xml version="1.0" encoding="UTF-8"?><Image xmlns="http://schemas.microsoft.com/deepzoom/2008" '
-            f'Format="jpeg" Overlap="{self.overlap}" TileSize="{self.tile_size}">'
-            f'<Size Width="{self.width}" Height="{self.height}"/></Image>'
-        )
 
 
 class SlideReader:
@@ -103,24 +83,6 @@ class SlideReader:
         downsample = max(1.0, max(self.size) / max(1, max_px))
         width, height = (max(1, round(n / downsample)) for n in self.size)
         return self.read_at(0, 0, width, height, downsample)
-
-    @property
-    def deepzoom(self) -> DeepZoom:
-        """The shape of this slide's Deep Zoom pyramid."""
-        return DeepZoom(*self.size, levels=math.ceil(math.log2(max(*self.size, 1))) + 1)
-
-    def deepzoom_tile(self, z: int, x: int, y: int) -> Image.Image:
-        """Return tile (x, y) of Deep Zoom level z (0 is one pixel) as a PIL image; ValueError if there is none."""
-        zoom = self.deepzoom
-        downsample = 2.0 ** (zoom.levels - 1 - z)
-        wide, high = (math.ceil(n / downsample) for n in self.size)
-        size, over = zoom.tile_size, zoom.overlap
-        if not (0 <= z < zoom.levels and 0 <= x < math.ceil(wide / size) and 0 <= y < math.ceil(high / size)):
-            raise ValueError(f"slide {self.name} has no deep-zoom tile {z}/{x}_{y}")
-        left, top = max(0, x * size - over), max(0, y * size - over)
-        right, bottom = min(wide, (x + 1) * size + over), min(high, (y + 1) * size + over)
-        pixels = self.read_at(left * downsample, top * downsample, right - left, bottom - top, downsample)
-        return Image.fromarray(pixels)
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""

@@ -169,8 +169,9 @@ def test_a_scored_slide_shows_its_map_sums_and_files_to_the_next_visitor(predict
     assert heat["box"][:2] == [0, 0]
     assert heat["box"][2] >= 400
     assert heat["box"][3] >= 320
-    row, column = scored.found(place).cell_at(200, 200)
-    number = read("", scored.found(place).heatmap[row, column], False).number
+    found = scored.found(place)
+    at_200 = int(200 / found.cell)
+    number = read("", found.heatmap[at_200, at_200], False).number
     assert component(at, "viewer")["picked"]["said"].endswith(f" · {number}")
     assert {"Tissue", "Tumour", "Declined"} <= {m.label for m in at.metric}
     assert "Score this slide" not in [b.label for b in at.button]
