@@ -34,7 +34,7 @@ class Lesion:
 
 @dataclass(frozen=True, eq=False)
 class SlideResult:
-    """A scored slide; immutable, and complete without the slide file. It takes 6 bytes a cell, and the small picture."""
+    """A scored slide: immutable, complete without the slide file, 6 bytes a cell in memory and a small picture."""
 
     heatmap: np.ndarray  # (h, w) float32 calibrated probability, NaN outside tissue
     mask: np.ndarray  # (h, w) bool, tissue
