@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from apps.pathology.sources import ADVICE, WHOLE_LIMIT, ArraySource, Source, number, on_white, short
+from apps.pathology.sources import ADVICE, WHOLE_LIMIT, ArraySource, Source, check_tile, number, on_white, short
 
 _MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
@@ -35,8 +35,7 @@ class TiledTiffSource:
         self.chunks = [(key.tilewidth, key.tilelength) for key in keys]
         self._colours = [Colour(key, len(pages)) for key, pages in zip(keys, levels, strict=True)]
         for width, height in self.chunks:
-            if width * height > WHOLE_LIMIT:
-                raise ValueError(f"the TIFF has tiles of {width} x {height} pixels, too large to decode; {ADVICE}")
+            check_tile("the TIFF", width, height)
 
     def chunk(self, level: int, column: int, row: int) -> np.ndarray | None:
         pages, (width, height) = self._levels[level], self.sizes[level]
