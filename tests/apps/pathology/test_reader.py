@@ -1,5 +1,6 @@
 import io
 import math
+import os
 import struct
 import threading
 import zlib
@@ -142,6 +143,23 @@ def test_overview_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert source.reads == reads
     assert first[100, 100, 1] == 120
     assert (first[0, 0] == 255).all()
+
+
+def test_what_is_at_hand_reads_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "OVERVIEW", 512)
+    reader, pyramid = SlideReader(Painted(5_000, 1_200)), SlideReader(Painted(5_000, 1_200, (1, 4, 16)))
+    assert [reader.at_hand(2**k) for k in range(6)] == [True] * 5 + [False]
+    assert (reader.unseen, pyramid.unseen) == (5_000**2, 0)
+    assert all(pyramid.at_hand(2**k) for k in range(6))
+    reader.read_through()
+    assert all(reader.at_hand(2**k) for k in range(6))
+    assert reader.held >= 313**2 * 3
+
+
+def test_a_name_that_is_no_text_is_made_one(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / os.fsdecode(b"bad\xff.tif"), tissue_picture())
+    with open_slide(path) as reader:
+        assert reader.name == "bad?.tif"
 
 
 def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
