@@ -30,7 +30,7 @@ PREFIX = "/pathology/tiles"
 THREADS, SHARE = 4, 2  # that decode tiles, and how many of them one slide may have
 ASIDE = 2  # slides that are read through at once, in threads of their own
 OPEN = 8  # slides kept open
-MEMORY = 512 << 20  # bytes of pixels that they hold together, if more than one is open
+MEMORY = 256 << 20  # bytes of pixels that they hold together, if more than one is open
 TOKENS = 512  # slides that have an address; the one not asked for longest loses it
 ENCODED = 512  # tiles kept as JPEG: about 10 MB
 
