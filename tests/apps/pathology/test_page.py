@@ -11,7 +11,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from apps.pathology import samples, scored, shelf
-from apps.pathology.reader import open_slide
+from apps.pathology.reader import MPP_RANGE, open_slide
 from apps.pathology.reading import read
 from core.ui import plain
 from data.slides.pyramid import write_pyramid
@@ -193,6 +193,16 @@ def test_without_microns_per_pixel_the_page_asks(tmp_path, monkeypatch):
     assert "Score this slide" in [b.label for b in at.button]
 
 
+def test_microns_that_a_tile_may_not_have_a_slide_may_not_have(tmp_path, monkeypatch):
+    (tmp_path / "slides").mkdir()
+    Image.new("RGB", (700, 600), (220, 150, 190)).save(tmp_path / "slides" / "bare.tif")
+    monkeypatch.setenv("WUNDERKAMMER_DATA", str(tmp_path))
+    slides, tiles = visit(tab="Slides", slide="bare.tif", mpp="3"), visit(tiles="Your own", tile_mpp="3")
+    for field in (slides.number_input(key="mpp"), tiles.number_input(key="tile_mpp")):
+        assert (field.min, field.max, field.value) == (*MPP_RANGE, None)
+    assert "Score this slide" not in [b.label for b in slides.button]
+
+
 def test_a_slide_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "slides").mkdir()
     (tmp_path / "slides" / "broken.svs").write_bytes(b"nothing")
@@ -224,7 +234,8 @@ def test_an_upload_that_is_no_slide_is_a_sentence(tmp_path, monkeypatch):
 
 
 def test_work_shows_how_far_it_is_and_can_be_cancelled_by_who_asked(monkeypatch):
-    ticket = SimpleNamespace(state="running", progress=(30, 120), ahead=0, seconds=10.0, error=None)
+    ticket = SimpleNamespace(state="running", progress=(30, 120), ahead=0, seconds=10.0, error=None,
+                             look=lambda: None)
     ticket.cancel = lambda: setattr(ticket, "state", "cancelled")
     asked = []
     monkeypatch.setattr(scored, "ticket", lambda place: ticket if asked else None)
@@ -275,7 +286,8 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(monkeypatch, tmp_path):
 
 
 def test_the_real_slide_is_chosen_when_it_has_come(monkeypatch, tmp_path):
-    ticket = SimpleNamespace(state="running", progress=(0, 0), ahead=0, seconds=1.0, error=None)
+    ticket = SimpleNamespace(state="running", progress=(0, 0), ahead=0, seconds=1.0, error=None,
+                             look=lambda: None)
     asked = []
     monkeypatch.setattr(scored, "fetching", lambda: ticket if asked else None)
     monkeypatch.setattr(scored, "ask_for_real", lambda: asked.append(1))

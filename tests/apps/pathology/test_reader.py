@@ -1,5 +1,6 @@
 import io
 import math
+import os
 import struct
 import threading
 import zlib
@@ -129,6 +130,23 @@ def test_overview_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (first[0, 0] == 255).all()
 
 
+def test_what_is_at_hand_reads_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "OVERVIEW", 512)
+    reader, pyramid = SlideReader(Painted(5_000, 1_200)), SlideReader(Painted(5_000, 1_200, (1, 4, 16)))
+    assert [reader.at_hand(2**k) for k in range(6)] == [True] * 5 + [False]
+    assert (reader.unseen, pyramid.unseen) == (5_000**2, 0)
+    assert all(pyramid.at_hand(2**k) for k in range(6))
+    reader.read_through()
+    assert all(reader.at_hand(2**k) for k in range(6))
+    assert reader.held >= 313**2 * 3
+
+
+def test_a_name_that_is_no_text_is_made_one(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / os.fsdecode(b"bad\xff.tif"), tissue_picture())
+    with open_slide(path) as reader:
+        assert reader.name == "bad?.tif"
+
+
 def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "CACHE_BYTES", 4 * 512 * 512 * 3)
     reader = SlideReader(Painted(8_000, 4_000))
@@ -191,7 +209,7 @@ def test_truncated_real_slide(real_data_root: Path, tmp_path: Path) -> None:
     ("how", "mpp", "message"),
     [
         ({}, None, "does not say its microns per pixel; pass mpp=.*0.25 for 40x or 0.5 for 20x"),
-        ({"resolution": (72, 72), "resolutionunit": "INCH"}, None, "says 352.8 microns per pixel, which no microscope"),
+        ({"resolution": (72, 72), "resolutionunit": "INCH"}, None, "says 352.8 microns per pixel, not between 0.05"),
         ({"resolution": (40_000, 20_000), "resolutionunit": "CENTIMETER"}, None, "0.25 .* across but 0.5 down"),
         ({"resolution": (101_600, 101_600), "resolutionunit": "INCH"}, 0.25, ""),
         ({"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}, 0.25, ""),
@@ -213,7 +231,7 @@ def test_microns_per_pixel_of_tags(tmp_path: Path, how: dict, mpp: float | None,
         assert reader.need_mpp() == 0.3
 
 
-@pytest.mark.parametrize("mpp", [0, -1, 0.01, 353, math.nan, math.inf, "forty"])
+@pytest.mark.parametrize("mpp", [0, -1, 0.01, 0.049, 2.01, 19, 353, math.nan, math.inf, "forty"])
 def test_absurd_mpp_is_refused(slide: Path, mpp: float) -> None:
     with pytest.raises(ValueError, match=r"mpp is .* wanted"):
         open_slide(slide, mpp=mpp)

@@ -161,7 +161,7 @@ def test_slides_that_cannot_be_scored(tmp_path: Path) -> None:
 
 
 def test_absurd_numbers_of_cells_are_refused() -> None:
-    large = SlideReader(Painted(900_000, 100, mpp=15.0), "large.tif")
+    large = SlideReader(Painted(900_000, 100, mpp=2.0), "large.tif")
     with pytest.raises(ValueError, match=r"slide large\.tif would have \d+ x \d+ cells; check its microns per pixel"):
         score_slide(large, colour_score)
 
