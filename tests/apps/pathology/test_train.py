@@ -117,7 +117,7 @@ def test_help_is_a_page_and_a_wrong_flag_is_put_right():
     (("--hardware.device", "tpu"), "device"),
     (("--hardware.world", "2"), "torchrun"),
     (("--start", "nothing.safetensors"), "not there"),
-    (("--augment.shift", "30"), "augment.shift is 30; it must be at least 0 and at most 4"),
+    (("--augment.shift", "30"), "augment.shift is 30; it must be at least 0"),
 ])
 def test_bad_input_gets_one_sentence(tmp_path, words, says):
     done = command("tiny", "--out", tmp_path / "run", *words)
