@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # a page shows itself before torch is imported
     from core.desk import Ticket
 
 HERE = Path(__file__).parent
-PICTURES = ("png", "jpg", "jpeg", "tif", "tiff")
 
 
 def plain(text: object) -> str:

@@ -21,6 +21,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from core.cli import within
+
 SIDE = 96
 """Pixels along a tile's edge; its label speaks of the centre 32x32 of them."""
 MPP = 0.972
@@ -125,20 +127,23 @@ def stain_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -
         image: (H, W, 3) uint8.
         strength: standard deviation of the gains; 0.1 is mild, 0.3 is another scanner.
     """
-    density = OPTICAL_DENSITY[image]  # (H, W, 3)
     mix = np.diag(np.exp(rng.normal(0, strength, 3) + rng.normal(0, strength))) + rng.normal(0, strength / 2.5, (3, 3))
-    shift = rng.normal(0, strength / 3, 3) * np.minimum(1.0, density.mean(-1, keepdims=True) / 0.15)
-    density = density @ mix.astype(np.float32) + shift.astype(np.float32)
-    return (255.0 * np.exp(-np.maximum(density, 0.0)) + 0.5).astype(np.uint8)
+    shift = rng.normal(0, strength / 3, 3)
+    density = np.take(OPTICAL_DENSITY, image)  # (H, W, 3)
+    stained = np.minimum(density @ np.full((3, 1), 1 / 0.45, np.float32), 1)  # the mean of three, over 0.15
+    density = density @ mix.astype(np.float32)
+    density += stained * shift.astype(np.float32)
+    light = np.exp(np.negative(np.maximum(density, 0, out=density), out=density), out=density)
+    return (255 * light + np.float32(0.5)).astype(np.uint8)
 
 
 def sharpness_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Blurs or sharpens like another lens: the picture plus a random share of its own fine detail (H, W, 3) uint8."""
-    wide = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
+    wide = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.int16)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
-    blurred = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
-    amount = rng.normal(0, strength)
-    return np.clip(image + np.clip(amount, -1.0, 1.0) * (image - blurred) + 0.5, 0, 255).astype(np.uint8)
+    detail = 16 * wide[1:-1, 1:-1] - (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:])  # picture - blurred, times 16
+    amount = np.float32(np.clip(rng.normal(0, strength), -1, 1) / 16)
+    return np.clip(image + amount * detail + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def shift(image: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
@@ -160,6 +165,10 @@ class Augment:
     """Strength of random blurring and sharpening."""
     shift: int = 3
     """Largest shift in pixels, at most 4: the label speaks of the centre."""
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "stain", "sharpness", of="augment.")
+        within(self, 0, 4, "shift", of="augment.")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = shift(dihedral(image, int(rng.integers(8))), rng, self.shift)

@@ -29,7 +29,6 @@ from core.runtime import describe
 
 ROOM = Path(__file__).parent
 RESULTS = ROOM / "results.json"
-FIGURES = ROOM / "figures"
 NAMES = {
     "auroc": calibration.auroc, "auprc": calibration.auprc, "accuracy": calibration.accuracy,
     "sensitivity_at_95_specificity": lambda p, y: calibration.sensitivity_at_specificity(p, y, 0.95),
@@ -74,9 +73,9 @@ class Test:
             "symmetries": _scores(predictor.calibration.probability(turned), test.labels),
             "colour": _scores(baseline, test.labels),
             "within_scanner_group": {
-                str(g): {"n": int((test.scanner == g).sum()),
-                         **_scores(probability[test.scanner == g], test.labels[test.scanner == g], ("auroc", "ece"))}
-                for g in sorted(set(test.scanner.tolist()))},
+                str(group): {"n": int(mine.sum()), **_scores(probability[mine], test.labels[mine], ("auroc", "ece")),
+                             "colour": _scores(baseline[mine], test.labels[mine], ("auroc", "ece"))}
+                for group in np.unique(test.scanner) for mine in [test.scanner == group]},
             "saliency": _saliency(predictor, test),
         }
         _record(self.out, "test", section)
@@ -184,12 +183,11 @@ class Table:
     """The file of results."""
 
     def run(self) -> None:
-        from apps.pathology.report import table
+        from apps.pathology.report import linked, table
 
         text = table(json.loads(self.results.read_text(encoding="utf-8")))
-        for readme, place in ((ROOM / "README.md", "results.json"),
-                              (ROOM.parents[1] / "README.md", "apps/pathology/results.json")):
-            _between_marks(readme, text.replace("RESULTS", place))
+        for folder in (ROOM, ROOM.parents[1]):
+            _between_marks(folder / "README.md", linked(text, folder))
 
 
 def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:

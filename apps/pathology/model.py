@@ -6,12 +6,15 @@ that training and serving cannot differ. Letters: B tiles, C channels, h and w c
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from core.cli import within
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 LITE0 = ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
@@ -38,6 +41,11 @@ class ModelConfig:
     """What the classifier sees: the mean of the feature map, or beside it the mean of the map's centre."""
     growth: int = 8
     """Only p4m: channels that each layer of a dense block adds."""
+
+    def __post_init__(self) -> None:
+        within(self, 1, math.inf, "growth", of="model.")
+        within(self, 0, 1, "dropout", of="model.")
+        within(self, 0, 0.9, "drop_path", of="model.")
 
 
 class Net(nn.Module):

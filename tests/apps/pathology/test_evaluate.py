@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from apps import pathology
-from apps.pathology import calibration, data, evaluate, predict
+from apps.pathology import calibration, data, evaluate, predict, report
 from apps.pathology.report import table
 from core import card
 
@@ -59,6 +59,29 @@ def test_the_table_says_what_the_file_says(results):
     assert f"**{section['test']['auroc']['value']:.4f}**" in text
     assert f"colour statistics alone {section['test']['colour']['auroc']['value']:.4f}" in text
     assert section["test"]["command"] in text
+    assert f"answered and wrong {section['test']['abstention']['answered_and_wrong']:.1%}" in text
+    within = section["test"]["within_scanner_group"]["1"]
+    (row,) = (line for line in text.splitlines() if "within scanner group 1" in line)
+    assert f"colour {within['colour']['auroc']['value']:.4f} (" in row
+    assert f"{within['auroc']['value']:.4f}" in row
+
+
+def test_the_table_names_the_file_of_each_number(results, tmp_path, monkeypatch):
+    """Scores lie in results.json, speeds beside the benchmarks; what was never measured has no row."""
+    section = json.loads(results.read_text())
+    slide = json.loads((report.BENCHMARKS / "slide_throughput.json").read_text())
+    text = table(section)
+    assert f"Made by `{section['test']['command']}`; these numbers are in [results.json](RESULTS)." in text
+    assert f"`{slide['command']}`; these numbers are in [benchmarks/results](BENCHMARKS)" in text
+    assert f"{slide['tiles_per_second']['scoring']['median']:.0f} against " in text
+    assert f"peak memory {slide['peak_rss_mib']} MiB" in text
+    for group in section["test"]["within_scanner_group"].values():
+        del group["colour"]  # as older files have it
+    monkeypatch.setattr(report, "BENCHMARKS", tmp_path)
+    text = table(section)
+    assert "within scanner group 1" in text
+    assert "OpenSlide" not in text
+    assert "BENCHMARKS" not in text
 
 
 def test_calibration_is_written_into_the_card_and_changes_nothing_else(tmp_path):
