@@ -372,7 +372,8 @@ def test_push_without_a_right_to_write_and_without_a_hub(hub, model, monkeypatch
 def test_what_was_shipped_is_found_by_its_name(table, tmp_path):
     scores = {"val": {"auroc": 0.98765432, "n": 7, "p 50%": 0.5, "best": "high", "nan": float("nan"), "by": {"a": 1}},
               "words": {"a": "b"}, "split": "test"}  # fmt: skip
-    to = ship(with_card(tmp_path / "m.safetensors", scores=scores, licence='MIT "new"\n\t[x]'), table.parent, name="new-1")
+    made = with_card(tmp_path / "m.safetensors", scores=scores, licence='MIT "new"\n\t[x]')
+    to = ship(made, table.parent, name="new-1")
     assert find("new-1", app="app", table=table) == to
     entry = published(table)["new-1"]
     assert entry.scores == {"val": {"auroc": 0.987654, "n": 7, "p 50%": 0.5}}  # numbers only
