@@ -65,10 +65,6 @@ class Predictor:
     def __init__(self, net: Net, sheet: Card, *, device: str = "auto", precision: Precision = "auto",
                  alpha: float = ALPHA, sha256: str = "") -> None:
         self.card, self.sha256 = sheet, sha256
-        self.device = find_device(device)
-        self._net = ready(net, self.device, precision)
-        self._exact = net.to(self.device)
-        self.precision = str(next(self._net.parameters()).dtype).removeprefix("torch.")
         settings = sheet.settings
         if "calibration" not in settings:
             raise ValueError(f"model {sheet.name!r} was never calibrated; run "
@@ -81,6 +77,10 @@ class Predictor:
                              "`python -m apps.pathology.evaluate calibrate FILE`") from error
         if alpha != ALPHA:
             self.conformal = _conformal(settings, alpha)
+        self.device = find_device(device)
+        self._net = ready(net, self.device, precision)
+        self._exact = net.to(self.device)
+        self.precision = str(next(self._net.parameters()).dtype).removeprefix("torch.")
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None, *,
                  symmetries: bool = False) -> Result:

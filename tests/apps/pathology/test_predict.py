@@ -199,8 +199,8 @@ def test_a_card_that_describes_no_model(tmp_path):
     ({"drop_path": "a"}, "drop_path is 'a'"),
     ({"pool": "zzz"}, "pool is 'zzz'"),
 ])
-def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, change, says):
-    file = spoiled(tmp_path, {"model": {**predict.read_net("default")[1].model, **change}})
+def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, predictor, change, says):
+    file = spoiled(tmp_path, {"model": {**predictor.card.model, **change}})
     with pytest.raises(ValueError, match=f"spoiled.*describes no model known here .*{says}"):
         pathology.load(file)
 
@@ -214,7 +214,7 @@ def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, 
     ({"calibration": {"bias": float("inf")}}, "bias is inf"),
     ({"doubts": None}, "NoneType"),
     ({"doubts": [[0.1]]}, "unpack"),
-    ({"doubts": "abc"}, "unpack"),
+    ({"doubts": "abc"}, "'a'"),
     ({"doubts": ["a", "b"]}, "'a'|shape"),
     ({"doubts": [[], []]}, "at least one"),
     ({"doubts": [[[1]], [[1]]]}, "shape"),
@@ -224,13 +224,13 @@ def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, 
 def test_a_card_whose_calibration_makes_no_sense_is_told(predictor, change, says):
     sheet = dataclasses.replace(predictor.card, settings={**predictor.card.settings, **change})
     with pytest.raises(ValueError, match=f"no sound calibration .*({says})"):
-        predict.Predictor(predict.read_net("default")[0], sheet)
+        predict.Predictor(None, sheet)  # before any work with the net
 
 
 def test_a_card_without_doubts_is_told(predictor):
     settings = {key: value for key, value in predictor.card.settings.items() if key != "doubts"}
-    with pytest.raises(ValueError, match="no sound calibration .*doubts"):
-        predict.Predictor(predict.read_net("default")[0], dataclasses.replace(predictor.card, settings=settings))
+    with pytest.raises(ValueError, match=r"no sound calibration .*doubts"):
+        predict.Predictor(None, dataclasses.replace(predictor.card, settings=settings))
 
 
 def test_an_unknown_precision_or_risk_is_told():
