@@ -212,7 +212,7 @@ def compose(
         name = f"slide_{number:02d}"
         write_pyramid(out / f"{name}.tif", pixels, MPP, description="Real tiles on a synthetic layout, not a slide.")
         known = truth(layout, placed, label)
-        write(out / f"{name}.npz", partial(np.savez_compressed, **known))
+        write(out / f"{name}.npz", partial(np.savez_compressed, **known))  # type: ignore[arg-type]
         records.append(
             {
                 "slide": f"{name}.tif",
