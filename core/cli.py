@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from core.files import publishing
+from core.files import owning, publishing
 
 C = TypeVar("C")
 
@@ -81,22 +81,25 @@ def plain(config: object) -> dict[str, Any]:
 def remember(config: object, out: Path, *, free: tuple[str, ...] = ("fit", "hardware", "out")) -> None:
     """Writes the resolved config as `out/config.json`; a run that goes on must have the same one.
 
+    A training holds `out` by `core.files.owning` from here to its end, so that the config is always that of its run.
+
     Args:
         free: top-level fields that may differ when a run goes on.
 
     Raises:
-        ValueError: naming the first field that differs from the run that `out` already holds.
+        ValueError: naming the first field that differs from the run that `out` already holds, or if it is going on.
     """
     path = Path(out) / "config.json"
     values = plain(config)
-    if path.exists() and (Path(out) / "last.pt").exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read ({error}); choose another folder with --out") from error
-        for name in values:
-            if name not in free and before.get(name) != values[name]:
-                raise ValueError(f"{out} holds a run with another {name} ({before.get(name)} there, {values[name]} "
-                                 "asked for); choose another folder with --out, or delete that one")
-    with publishing(path) as part:
-        part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    with owning(out):
+        if path.exists() and (Path(out) / "last.pt").exists():
+            try:
+                before = dict(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise ValueError(f"{path} cannot be read ({error}); choose another folder with --out") from error
+            for name in values:
+                if name not in free and before.get(name) != values[name]:
+                    raise ValueError(f"{out} holds a run with another {name} ({before.get(name)} there, {values[name]} "
+                                     "asked for); choose another folder with --out, or delete that one")
+        with publishing(path) as part:
+            part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from core import checkpoint
 from core.cli import within
+from core.files import owning
 from core.log import Log, Progress
 from core.metrics import Means
 from core.optim import Average, Schedule, constant
@@ -113,7 +113,7 @@ def fit(
                 "step": step, "best": best, "means": means.state(), "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(), "average": average and average.model.state_dict()})
 
-    with _sole_owner(out, runtime), _interrupts() as interrupted:
+    with owning(out) if runtime.first else nullcontext(), _interrupts() as interrupted:
         # Read by the first rank for all: the others may be on machines that do not share its disk.
         state = runtime.from_first(checkpoint.load(state_path, app) if runtime.first and state_path.exists() else None)
         if state:
@@ -233,26 +233,6 @@ def _diverged(step: int, optimizer: torch.optim.Optimizer, state: Path, runtime:
     good = f"the last good state is {state}" if state.exists() else "no state was saved yet"
     return (f"the loss is not finite {when} step {step} (learning rate {rates}); {good}; "
             "lower the rate or clip the gradient")
-
-
-@contextmanager
-def _sole_owner(out: Path, runtime: Runtime) -> Iterator[None]:
-    """Holds the run's folder, so that a second training cannot silently write into it."""
-    if not runtime.first:
-        yield
-        return
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(Path(out) / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise ValueError(f"another training is writing into {out}; wait for it or choose another folder") from None
-    except OSError as error:
-        raise type(error)(f"{out} cannot be written: {error.strerror}; choose another folder with --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

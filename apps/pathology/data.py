@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from core.checked import arrays
 from core.cli import within
 
 SIDE = 96
@@ -245,7 +245,10 @@ class _H5:
             import h5py
 
             self._data = h5py.File(self.path, "r")["x"]
-        return self._data[index]
+        try:
+            return self._data[index]
+        except OSError as error:
+            raise ValueError(f"{self.path}, tile {index} cannot be read ({error}); get the file anew") from error
 
 
 class _Chosen:
@@ -298,20 +301,16 @@ def _read_npz(root: Path, split: str) -> Tiles:
     if not path.exists():
         there = ", ".join(sorted(p.stem.removeprefix("pcam_") for p in root.glob("pcam_*.npz")))
         raise ValueError(f"{path} is not there; this folder has the splits {there}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = {"webp", "offsets", "label"} - set(file.files)
-            if missing:
-                raise ValueError(f"{path} lacks {', '.join(sorted(missing))} (it has {', '.join(file.files)}); "
-                                 "it is not a packed tile file of this project")
-            labels = file["label"].astype(np.uint8)
-            group = file["scanner_group"] if "scanner_group" in file.files else np.full(len(labels), 255, np.uint8)
-            images = _Packed(file["webp"], file["offsets"], path)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error}); get it anew") from error
-    if len(images) != len(labels) or len(images.webp) < images.offsets[-1] or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"{path} is damaged: {len(images)} tiles, {len(labels)} labels of 0 or 1 wanted; get it anew")
-    return Tiles(images, labels, group, f"pcam_{split}", _sha256(path))
+    packed = arrays(path, {"webp": ("u", 1), "offsets": ("iu", 1), "label": ("iub", 1)})
+    webp, offsets, labels = packed["webp"], packed["offsets"].astype(np.int64), packed["label"]
+    group = packed.get("scanner_group", np.full(len(labels), 255, np.uint8))
+    # Each tile's bytes begin where those before it end: nothing lies before the first or after the last.
+    ends = np.concatenate([[0], offsets, [len(webp)]])
+    if (len(offsets) != len(labels) + 1 or (np.diff(ends) < 0).any() or group.shape != labels.shape
+            or group.dtype.kind not in "iu" or not np.isin(labels, (0, 1)).all()):
+        raise ValueError(f"{path} is damaged: {len(offsets) - 1} tiles in {len(webp)} bytes, {len(labels)} labels of 0 "
+                         "or 1 and as many scanner groups wanted; get it anew")
+    return Tiles(_Packed(webp, offsets, path), labels.astype(np.uint8), group, f"pcam_{split}", _sha256(path))
 
 
 def _read_h5(root: Path, split: str) -> Tiles:
@@ -323,12 +322,14 @@ def _read_h5(root: Path, split: str) -> Tiles:
         raise ValueError(f"{x} or {y.name} is not there; `python -m data.pcam.prepare` gets the official files")
     try:
         with h5py.File(x) as images, h5py.File(y) as labels:
-            shape, values = images["x"].shape, labels["y"][:].reshape(-1).astype(np.uint8)
-    except (OSError, KeyError) as error:
+            shape, kind, values = images["x"].shape, images["x"].dtype, labels["y"][()].reshape(-1)
+    except Exception as error:  # a wrong byte can raise almost anything
         raise ValueError(f"{x} or {y.name} is damaged ({error}); run `python -m data.pcam.prepare` again") from error
-    if shape != (len(values), SIDE, SIDE, 3):
-        raise ValueError(f"{x} has the shape {shape}; wanted ({len(values)}, {SIDE}, {SIDE}, 3)")
-    return Tiles(_H5(x, len(values)), values, np.full(len(values), 255, np.uint8), x.stem, _sha256(y))
+    if shape != (len(values), SIDE, SIDE, 3) or kind != np.uint8:
+        raise ValueError(f"{x} has the shape {shape} of {kind}; wanted ({len(values)}, {SIDE}, {SIDE}, 3) of uint8")
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"{y} holds other labels than 0 and 1; run `python -m data.pcam.prepare` again")
+    return Tiles(_H5(x, len(values)), values.astype(np.uint8), np.full(len(values), 255, np.uint8), x.stem, _sha256(y))
 
 
 def _read_kaggle(root: Path, split: str) -> Tiles:
@@ -336,8 +337,11 @@ def _read_kaggle(root: Path, split: str) -> Tiles:
     deal = {"train": range(8), "train_extra": range(0), "val": range(8, 9), "test": range(9, 10)}
     if split not in deal:
         raise ValueError(f"the Kaggle folder {root} has no split {split!r}; use {', '.join(deal)}")
-    with open(root / "train_labels.csv", newline="", encoding="utf-8") as file:
-        rows = [(row.get("id"), row.get("label")) for row in csv.DictReader(file)]
+    try:
+        with open(root / "train_labels.csv", newline="", encoding="utf-8") as file:
+            rows = [(row.get("id"), row.get("label")) for row in csv.DictReader(file)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{root / 'train_labels.csv'} is not a readable table ({error}); get it anew") from error
     if not rows or any(not name or label not in ("0", "1") for name, label in rows):
         raise ValueError(f"{root / 'train_labels.csv'} is not the Kaggle list: id and label (0 or 1) wanted")
     chosen = [row for row in rows if int(hashlib.md5(str(row[0]).encode()).hexdigest(), 16) % 10 in deal[split]]

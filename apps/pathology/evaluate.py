@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ import tyro
 from apps.pathology import calibration, data, predict
 from apps.pathology.predict import Predictor
 from core import cli
+from core.fetch import cache_folder
 from core.files import publishing, write
 from core.log import Progress
 from core.runtime import describe
@@ -52,6 +54,7 @@ class Test:
     """The file of results; figures go to `figures` beside it."""
 
     def run(self) -> None:
+        _results(self.out)
         predictor = predict.load(self.weights, precision=self.precision)
         root = data.folder(self.folder)
         test = data.read(root, "test")
@@ -95,6 +98,7 @@ class Models:
     """The file of results."""
 
     def run(self) -> None:
+        _results(self.out)
         root = data.folder(self.folder)
         splits = {split: data.read(root, split) for split in ("val", "test")}
         rows = []
@@ -120,6 +124,7 @@ class Cross:
     """The file of results."""
 
     def run(self) -> None:
+        _results(self.out)
         test = data.read(data.folder(self.folder), "test")
         section: dict[str, Any] = {"split": test.name}
         for name in self.weights:
@@ -150,6 +155,7 @@ class Slides:
     def run(self) -> None:
         from apps.pathology.composite import score_composites
 
+        _results(self.out)
         predictor = predict.load(self.weights)
         section, curve = score_composites(predictor, self.slides)
         _record(self.out, "slides", {**_provenance(predictor), **section})
@@ -163,7 +169,7 @@ class Calibrate:
     """Fits calibration and abstention of a trained model on the validation split, and writes them into its card."""
 
     weights: Annotated[str, Positional]
-    """A .safetensors file or a run folder; it is changed."""
+    """A .safetensors file or a run folder of your own; it is changed."""
     folder: str = ""
     """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam."""
     split: str = "val"
@@ -171,6 +177,9 @@ class Calibrate:
 
     def run(self) -> None:
         path = predict.find(self.weights)
+        for published in (ROOM / "weights", cache_folder("weights")):
+            if path.resolve().is_relative_to(published.resolve()):
+                raise ValueError(f"{self.weights!r} is published and must stay as it is; calibrate a copy of {path}")
         sheet = predict.calibrate(path, data.read(data.folder(self.folder), self.split))
         print(json.dumps(sheet.settings["calibration"]))
 
@@ -185,7 +194,12 @@ class Table:
     def run(self) -> None:
         from apps.pathology.report import linked, table
 
-        text = table(json.loads(self.results.read_text(encoding="utf-8")))
+        if not self.results.is_file():
+            raise ValueError(f"{self.results} is not there; `python -m apps.pathology.evaluate test` writes one")
+        try:
+            text = table(_results(self.results))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.results} holds other results than `evaluate` writes ({error!r})") from error
         for folder in (ROOM, ROOM.parents[1]):
             _between_marks(folder / "README.md", linked(text, folder))
 
@@ -258,11 +272,25 @@ def _provenance(predictor: Predictor) -> dict[str, Any]:
 
 def _record(path: Path, name: str, section: dict[str, Any]) -> None:
     """Puts one section into the file of results, with the date and the command that made it."""
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results = _results(path)
     command = "python -m apps.pathology.evaluate " + " ".join(sys.argv[1:])
     results[name] = {"date": datetime.date.today().isoformat(), "command": command.strip(), **section}
     with publishing(path) as part:
         part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """The sections of a file of results; asked before the work, so that none is lost on a file that cannot take it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path.parent} cannot be written; choose another file")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no readable file of results ({error}); choose another file") from error
+    if not isinstance(results, dict) or not all(isinstance(section, dict) for section in results.values()):
+        raise ValueError(f"{path} is no file of results: it holds other JSON; choose another file")
+    return results
 
 
 def _between_marks(path: Path, text: str, begin: str = "<!-- results -->", end: str = "<!-- /results -->") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from apps.pathology.data import Augment, Sample, Tiles
 from apps.pathology.model import ModelConfig, build
 from core import card, cli
 from core.batches import Batches
+from core.files import owning
 from core.loop import Fit, Scores, fit
 from core.metrics import gather_rows
 from core.optim import adamw, cosine
@@ -224,13 +226,18 @@ def train(config: Config) -> Scores:
     """Runs one training as its config says; returns the best validation scores."""
     from sklearn.metrics import log_loss, roc_auc_score
 
-    with start(config.hardware, seed=config.seed) as runtime:
+    with (start(config.hardware, seed=config.seed) as runtime,
+          owning(config.out) if runtime.first else nullcontext()):
         if runtime.first:
             cli.remember(config, config.out)
         tiles, val = read_tiles(config.data)
         model = build(config.model)
         if config.start:
-            model.load_state_dict(trained(config.start).state_dict())
+            try:
+                model.load_state_dict(trained(config.start).state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"{config.start!r} is a model of another shape than this run's, so it cannot start it "
+                                 f"({' '.join(str(error).split())[:120]}); set --model as it was there") from error
         runtime.place(model)
         o = config.optimise
         kept = config.out / "pathology.safetensors"

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from core import cli
+from core.files import owning
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,18 @@ def test_the_config_lies_beside_the_run_and_another_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds a run with another width \\(9 there, 8 asked for\\); choose another"):
         cli.remember(Config(tmp_path), tmp_path)
     assert (tmp_path / "config.json").read_bytes() == before
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json cannot be read"):
+    for damaged in ("{", "[1]", "5", "[" * 100_000):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"config\.json cannot be read"):
+            cli.remember(Config(tmp_path), tmp_path)
+
+
+def test_a_run_that_is_going_on_keeps_its_config(tmp_path):
+    with owning(tmp_path):
         cli.remember(Config(tmp_path), tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another training is writing into"):
+        cli.remember(Config(tmp_path, width=9), tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
+    cli.remember(Config(tmp_path, width=9), tmp_path)  # it has ended and left nothing
+    assert (tmp_path / "config.json").read_bytes() != before

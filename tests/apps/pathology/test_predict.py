@@ -128,7 +128,19 @@ def test_bad_images_get_a_sentence(predictor, bad, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 1e9])
+@pytest.mark.parametrize("bad", [None, 5, "tile.png", (i for i in range(3)), {"a": 1}, object()])
+def test_what_is_no_image_is_told(predictor, bad):
+    with pytest.raises(ValueError, match=r"no image|wanted"):
+        predictor(bad)
+
+
+def test_a_pillow_picture_is_an_image(images):
+    from PIL import Image
+
+    np.testing.assert_array_equal(predict.as_tiles(Image.fromarray(images[0])), images[:1])
+
+
+@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 1e9, "0.5", True, [0.5]])
 def test_absurd_resolutions_are_refused(predictor, images, mpp):
     with pytest.raises(ValueError, match="mpp"):
         predictor(images[:1], mpp=mpp)
@@ -196,6 +208,61 @@ def test_a_card_that_describes_no_model(tmp_path):
         pathology.load(spoiled(tmp_path, {"model": {"wings": 2}}))
     with pytest.raises(ValueError, match="do not fit"):
         pathology.load(spoiled(tmp_path, {"model": {"backbone": "p4m"}}))
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"backbone": 5}, "backbone is 5, wanted str"),
+    ({"backbone": "nonesuch"}, "not known"),
+    ({"side": 128.5}, r"side is 128\.5, wanted int"),
+    ({"side": 10**6}, "between 32 and 512"),
+    ({"backbone": "p4m", "growth": 100_000}, "between 1 and 64"),
+    ({"dropout": float("nan")}, "dropout is nan"),
+    ({"dropout": 7}, "between 0 and 1"),
+    ({"drop_path": "a"}, "drop_path is 'a'"),
+    ({"pool": "zzz"}, "pool is 'zzz'"),
+])
+def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, predictor, change, says):
+    file = spoiled(tmp_path, {"model": {**predictor.card.model, **change}})
+    with pytest.raises(ValueError, match=f"spoiled.*describes no model known here .*{says}"):
+        pathology.load(file)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"calibration": "x"}, "'x' stands where"),
+    ({"calibration": None}, "None stands where"),
+    ({"calibration": {"evil": 1}}, "'evil' is not known"),
+    ({"calibration": {"kind": "magic"}}, "kind is 'magic'"),
+    *(({"calibration": {"scale": scale}}, "scale is") for scale in ("a", [1, 2], float("nan"), -5, 1e308, True, 0)),
+    ({"calibration": {"bias": float("inf")}}, "bias is inf"),
+    ({"doubts": None}, "NoneType"),
+    ({"doubts": [[0.1]]}, "unpack"),
+    ({"doubts": "abc"}, "'a'"),
+    ({"doubts": ["a", "b"]}, "'a'|shape"),
+    ({"doubts": [[], []]}, "at least one"),
+    ({"doubts": [[[1]], [[1]]]}, "shape"),
+    ({"doubts": [[5.0], [9.0]]}, "wanted 0 to 1"),
+    ({"doubts": [[None], [0.1]]}, "not finite"),
+])
+def test_a_card_whose_calibration_makes_no_sense_is_told(predictor, change, says):
+    sheet = dataclasses.replace(predictor.card, settings={**predictor.card.settings, **change})
+    with pytest.raises(ValueError, match=f"no sound calibration .*({says})"):
+        predict.Predictor(None, sheet)  # before any work with the net
+
+
+def test_a_card_without_doubts_is_told(predictor):
+    settings = {key: value for key, value in predictor.card.settings.items() if key != "doubts"}
+    with pytest.raises(ValueError, match=r"no sound calibration .*doubts"):
+        predict.Predictor(None, dataclasses.replace(predictor.card, settings=settings))
+
+
+def test_an_unknown_precision_or_risk_is_told():
+    with pytest.raises(ValueError, match="precision is 'float64'; use auto"):
+        pathology.load(precision="float64")
+    for alpha in ("x", None, True, float("nan")):
+        with pytest.raises(ValueError, match="alpha is"):
+            pathology.load(alpha=alpha)
+    with pytest.raises(ValueError, match="None names no weights"):
+        pathology.load(None)
 
 
 def test_the_risk_can_be_chosen(images):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from scipy.special import expit
 
 from apps import pathology
@@ -78,6 +79,29 @@ def test_another_configuration_does_not_continue_a_run(run):
     assert "Traceback" not in done.stderr
 
 
+def test_a_second_training_leaves_the_config_of_the_first(tmp_path):
+    tiny = replace(PRESETS["tiny"][1], out=tmp_path)
+    (tmp_path / "config.json").write_text("of the first")
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another training is writing into"):
+        train(replace(tiny, seed=7))
+    assert (tmp_path / "config.json").read_text() == "of the first"
+
+
+def test_the_folder_is_held_from_the_config_to_the_end(tmp_path, monkeypatch):
+    """While the tiles are read, which is before `fit`, another process could neither write a config nor train."""
+    from apps.pathology import train as room
+
+    def refused(config):
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".lock", timeout=0).acquire()
+        raise KeyError("seen")
+
+    monkeypatch.setattr(room, "read_tiles", refused)
+    with pytest.raises(KeyError, match="seen"):
+        train(replace(PRESETS["tiny"][1], out=tmp_path))
+    FileLock(tmp_path / ".lock", timeout=0).acquire().lock.release()
+
+
 def test_ctrl_c_loses_nothing(run, tmp_path):
     """Interrupted once, and gone on with by the same command, the log is that of the undisturbed run."""
     out = tmp_path / "run"
@@ -118,6 +142,7 @@ def test_help_is_a_page_and_a_wrong_flag_is_put_right():
     (("--hardware.world", "2"), "torchrun"),
     (("--start", "nothing.safetensors"), "not there"),
     (("--augment.shift", "30"), "augment.shift is 30; it must be at least 0"),
+    (("--start", "default"), "is a model of another shape"),
 ])
 def test_bad_input_gets_one_sentence(tmp_path, words, says):
     done = command("tiny", "--out", tmp_path / "run", *words)
