@@ -18,7 +18,7 @@ def show(room: Room) -> None:
         st.metric(found.figure, found.value, help=f"95 % confidence interval {found.range}" if found.range else None)
         st.caption(f"{ui.plain(found.date)} · `{found.command}`" if found.command else ui.plain(found.date))
     st.space("stretch")
-    st.page_link(room.page, label=f"Open {room.title}", icon=":material/arrow_forward:", icon_position="right")
+    st.page_link(room.page, label=f"Open {room.title} →")
 
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):

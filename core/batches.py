@@ -61,11 +61,6 @@ class Batches:
         self.sample, self.n, self.size, self.seed = sample, n, size, seed
         self.workers, self.rank, self.world, self.collate = workers, rank, world, collate
 
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps in which every sample is seen once; not a whole number in general."""
-        return self.n / self.size
-
     def positions(self, step: int) -> range:
         """This rank's positions in the endless stream at a step: a contiguous part of the global batch."""
         local = self.size // self.world

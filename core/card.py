@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from core.checked import typed
 from core.files import write as publish
 
 FORMAT = 1
@@ -87,7 +88,7 @@ def read_card(path: Path) -> Card:
     """Reads the card alone, without the tensors.
 
     Raises:
-        ValueError: if the file is no safetensors file, has no card, or a card of a newer format.
+        ValueError: if the file is no safetensors file, has no card, or a card of a newer format or with wrong values.
     """
     with _opened(path) as file:
         return _parse(path, file.metadata())
@@ -135,15 +136,16 @@ def _parse(path: Path, metadata: dict[str, str] | None) -> Card:
     try:
         values = json.loads(metadata["card"])
         written = values.pop("format")
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        json.dumps(values, indent=1)  # nested so deep that it cannot be shown, it is no card
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: its model card cannot be read ({error}); get the file anew") from error
-    if not isinstance(written, int) or written > FORMAT:
+    if type(written) is not int or not 1 <= written <= FORMAT:
         raise ValueError(f"{path} has a card of format {written}, this program reads up to {FORMAT}; update it")
     known = {f.name for f in dataclasses.fields(Card)}
     try:
-        return Card(**{key: value for key, value in values.items() if key in known})
-    except TypeError as error:
-        raise ValueError(f"{path}: its model card is incomplete ({error}); get the file anew") from error
+        return typed(Card, {key: value for key, value in values.items() if key in known})
+    except ValueError as error:
+        raise ValueError(f"{path}: its model card is wrong or incomplete ({error}); get the file anew") from error
 
 
 def _version(package: str) -> str:

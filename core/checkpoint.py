@@ -42,7 +42,7 @@ def load(path: Path, app: str) -> dict[str, Any]:
             first = " ".join(str(error).split())[:90] or type(error).__name__
             raise ValueError(f"{path} is not a readable run state ({first}); "
                              "delete it to start the run anew, or put back a copy") from error
-    if not isinstance(state, dict) or "version" not in state or "app" not in state:
+    if not isinstance(state, dict) or type(state.get("version")) is not int or "app" not in state:
         raise ValueError(f"{path} is not a run state of this project; choose another folder for the run")
     if state["app"] != app:
         raise ValueError(f"{path} is a run of {state['app']!r}, not of {app!r}; choose another folder for the run")

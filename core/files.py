@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 UMASK = os.umask(0)  # it can only be read by setting it: once, before there are threads
 os.umask(UMASK)
 
@@ -50,6 +52,28 @@ def write(path: Path, write_to: Callable[[IO[bytes]], Any]) -> None:
     """Publishes a file through a function that writes to an open binary file."""
     with publishing(path) as part, open(part, "wb") as file:
         write_to(file)
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Holds a run's folder, so that a second training cannot silently write into it; it may be held again inside.
+
+    Raises:
+        ValueError: if another process (or thread) holds it.
+        OSError: in one sentence, if the folder cannot be written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(Path(folder).resolve() / ".lock", timeout=0, is_singleton=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another training is writing into {folder}; wait for it or choose another folder") from None
+    except OSError as error:
+        raise type(error)(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _alive(part: Path) -> bool:

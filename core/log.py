@@ -24,8 +24,9 @@ class Progress:
     """
 
     def __init__(self, total: int, label: str = "", unit: str = "it", *, start: int = 0, disable: bool = False) -> None:
-        # Without a terminal a line every ten seconds is enough.
-        quiet = not sys.stderr.isatty()
+        # Without a terminal a line every ten seconds is enough, and where stderr is closed (`2>&-`) there is no bar.
+        disable = disable or sys.stderr is None or sys.stderr.closed
+        quiet = disable or not sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=start, desc=label or None, unit=unit, disable=disable,
                          dynamic_ncols=True, mininterval=10.0 if quiet else 0.1)
 
@@ -106,13 +107,20 @@ class Log:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Reads a log.jsonl; a last line cut short by a crash is left out."""
+    """Reads a log.jsonl; a last line cut short by a crash is left out.
+
+    Raises:
+        ValueError: naming the file and the line that is JSON but no record of a step.
+    """
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(record, dict) or type(record.get("step")) is not int:
+            raise ValueError(f"{path}: line {number} is no record of a step; delete the line, or move the file away")
+        records.append(record)
     return records
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from core import checkpoint
+from core.cli import within
+from core.files import owning
 from core.log import Log, Progress
 from core.metrics import Means
 from core.optim import Average, Schedule, constant
@@ -34,7 +36,8 @@ class Fit:
     steps: int = 1000
     """Optimizer steps in all, those of an interrupted run included."""
     accumulate: int = 1
-    """Parts into which a batch is cut to save memory; the gradient is that of the whole batch."""
+    """Parts into which a batch is cut to save memory; the gradient is that of the whole batch, but for batch norm,
+    which sees each part by itself."""
     clip: float = 0.0
     """Largest norm of the gradient; 0 does not clip."""
     average: float = 0.0
@@ -49,9 +52,9 @@ class Fit:
     """Write TensorBoard event files beside log.jsonl."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"fit.{name} is {getattr(self, name)}; it must be at least 1")
+        within(self, 1, math.inf, "steps", "accumulate", "log_every", "save_every", of="fit.")
+        within(self, 0, math.inf, "clip", "evaluate_every", of="fit.")
+        within(self, 0, 1 - 1e-6, "average", of="fit.")
 
 
 def fit(
@@ -90,8 +93,9 @@ def fit(
         The best scores, empty without `evaluate`.
 
     Raises:
-        ValueError: if the loss is not finite (with step, learning rate and last good state), or if `out` holds
-            another app's run, a damaged state, or a training that is still going on.
+        ValueError: if the loss is not finite (with step, learning rate and last good state; on a GPU the step at which
+            it was seen, up to `log_every` later), or if `out` holds another app's run, a damaged state, or a training
+            that is still going on.
         KeyboardInterrupt: after saving, on Ctrl-C or SIGTERM.
     """
     state_path = Path(out) / "last.pt"
@@ -109,7 +113,7 @@ def fit(
                 "step": step, "best": best, "means": means.state(), "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(), "average": average and average.model.state_dict()})
 
-    with _sole_owner(out, runtime), _interrupts() as interrupted:
+    with owning(out) if runtime.first else nullcontext(), _interrupts() as interrupted:
         # Read by the first rank for all: the others may be on machines that do not share its disk.
         state = runtime.from_first(checkpoint.load(state_path, app) if runtime.first and state_path.exists() else None)
         if state:
@@ -151,7 +155,7 @@ def fit(
                 # To look at a number is to wait for the GPU; on a CPU every step's loss is looked at.
                 looks = logs or saves or runtime.device.type == "cpu"
                 if looks and runtime.any(not means.finite()):
-                    raise ValueError(_diverged(step, optimizer, state_path))
+                    raise ValueError(_diverged(step, optimizer, state_path, runtime))
                 if logs:
                     record = {"lr": optimizer.param_groups[0]["lr"], **means.reduce(runtime)}
                     log.write("train", step, record, clock.read(step))
@@ -223,30 +227,12 @@ def _restore(path: Path, state: dict[str, Any], model: nn.Module, optimizer: tor
         raise ValueError(f"{path} belongs to another model or optimizer ({first}); choose another folder") from error
 
 
-def _diverged(step: int, optimizer: torch.optim.Optimizer, state: Path) -> str:
+def _diverged(step: int, optimizer: torch.optim.Optimizer, state: Path, runtime: Runtime) -> str:
+    when = "at" if runtime.device.type == "cpu" else "at or before"
     rates = ", ".join(dict.fromkeys(f"{group['lr']:.3g}" for group in optimizer.param_groups))
     good = f"the last good state is {state}" if state.exists() else "no state was saved yet"
-    return f"the loss is not finite at step {step} (learning rate {rates}); {good}; lower the rate or clip the gradient"
-
-
-@contextmanager
-def _sole_owner(out: Path, runtime: Runtime) -> Iterator[None]:
-    """Holds the run's folder, so that a second training cannot silently write into it."""
-    if not runtime.first:
-        yield
-        return
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(Path(out) / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise ValueError(f"another training is writing into {out}; wait for it or choose another folder") from None
-    except OSError as error:
-        raise type(error)(f"{out} cannot be written: {error.strerror}; choose another folder with --out") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return (f"the loss is not finite {when} step {step} (learning rate {rates}); {good}; "
+            "lower the rate or clip the gradient")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,6 +12,9 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from core import batchnorm
+from core.cli import within
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -30,6 +34,9 @@ class Hardware:
     world: int = 0
     """Number of processes that must be training together; 0 accepts what torchrun started."""
 
+    def __post_init__(self) -> None:
+        within(self, 0, math.inf, "threads", "world", of="hardware.")
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -48,10 +55,9 @@ class Runtime:
         return self.rank == 0
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Moves a model to the device, its convolutions in channels_last, its batch statistics over all GPUs."""
-        if self.world > 1 and self.device.type == "cuda":  # SyncBatchNorm has no CPU version
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return channels_last(model.to(self.device))
+        """Moves a model to the device, its convolutions in channels_last, its batch statistics over all ranks."""
+        model = channels_last(model.to(self.device))
+        return batchnorm.over_ranks(model, self.device) if self.world > 1 else model
 
     def to_device(self, batch: Any) -> Any:
         """Moves a tensor, or the tensors in tuples, lists and dicts, to the device; 4-D ones in channels_last."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # a page shows itself before torch is imported
     from core.desk import Ticket
 
 HERE = Path(__file__).parent
-PICTURES = ("png", "jpg", "jpeg", "tif", "tiff")
 
 
 def plain(text: object) -> str:
@@ -116,6 +115,7 @@ def watch(ticket: Ticket, doing: str, *, key: str, cancel: bool = True, every: f
     def show() -> None:
         if ticket.state not in ("waiting", "running"):
             st.rerun()
+        ticket.look()
         done, total = ticket.progress
         if done and not first:
             first.append((ticket.seconds, done))

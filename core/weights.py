@@ -10,14 +10,16 @@ import difflib
 import hashlib
 import json
 import re
+import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.card import read_card
+from core.checked import typed
 from core.fetch import Checks, Progress, cache_folder, fetch
-from core.files import write
+from core.files import publishing, write
 from core.hub import Unreachable, describe, download, push
 
 __all__ = ["Published", "find", "published", "push", "ship"]
@@ -52,16 +54,21 @@ def published(table: Path) -> dict[str, Published]:
         ValueError: naming the entry, if one is incomplete or points outside the app's folder or the web.
     """
     try:
-        entries = tomllib.loads(table.read_text(encoding="utf-8"))
+        return _entries(table.read_bytes(), table)
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+
+
+def _entries(text: bytes, table: Path) -> dict[str, Published]:
+    try:
+        entries = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{table} cannot be read: {error}") from error
     result = {}
     for name, values in entries.items():
         try:
-            entry = Published(name=name, **values)
-        except TypeError as error:
+            entry = typed(Published, {**values, "name": name})
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{table}: [{name}] is not an entry with file or url, and sha256 ({error})") from error
         if not re.fullmatch(r"[0-9a-fA-F]{64}", str(entry.sha256)):
             raise ValueError(f"{table}: [{name}] needs a sha256 of 64 hexadecimal digits, not {entry.sha256!r}")
@@ -96,7 +103,10 @@ def find(weights: str | Path, *, app: str, table: Path, progress: Progress | Non
         return _from_hub(weights, app, here)
     if isinstance(weights, str) and re.match(r"[a-z+]+://", weights):
         raise ValueError(f"{weights!r} cannot be verified; download the file by hand and pass its path, or use hf://")
-    path = Path(weights).expanduser()
+    try:
+        path = Path(weights).expanduser()
+    except (TypeError, RuntimeError) as error:  # it is no text, or it begins with a ~user who is not here
+        raise ValueError(f"{weights!r} names no weights ({error}); pass a file or a name: {_listed(names)}") from error
     _refuse_pickle(path.name)
     if path.is_dir():
         if (inside := path / f"{app}.safetensors").is_file():
@@ -170,29 +180,61 @@ def ship(file: Path, room: Path, *, name: str = "default") -> Path:
         file: a model of that app.
         room: the app's folder, such as apps/pathology.
         name: its published name; an entry of that name is replaced.
+
+    Raises:
+        ValueError: if the file is no model of that app, or a name could not stand in weights.toml.
+        OSError: if one of the two cannot be written; then both are as they were.
     """
     card = read_card(file)
     if card.app != room.name:
         raise ValueError(f"{file} is a model of {card.app!r}, not of {room.name!r}; pass the folder of its own app")
-    data, to = file.read_bytes(), room / "weights" / f"{name}.safetensors"
-    write(to, lambda out: out.write(data))
-    table = room / "weights.toml"
+    scores = {split: numbers for split, values in card.scores.items()
+              if isinstance(values, dict) and (numbers := {key: v for key, v in values.items() if _is_number(v)})}
+    for word in (name, *scores):
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", word):
+            raise ValueError(f"{word!r} can be no name in weights.toml; use letters, digits, _ and - only")
+    data, to, table = file.read_bytes(), room / "weights" / f"{name}.safetensors", room / "weights.toml"
     entries = published(table)
-    scores = {split: values for split, values in card.scores.items() if isinstance(values, dict)}
     digest = hashlib.sha256(data).hexdigest()
     entries[name] = Published(name, digest, len(data), f"weights/{to.name}", None, card.licence, scores)
+    text = _toml(entries).encode()
+    _entries(text, table)  # what could not be read again is not written
+    before = table.read_bytes() if table.exists() else b""
+    try:
+        with publishing(to) as part:
+            part.write_bytes(data)
+            write(table, lambda out: out.write(text))
+    except BaseException:
+        if table.exists() and table.read_bytes() != before:
+            write(table, lambda out: out.write(before))
+        raise
+    return to
+
+
+def _toml(entries: dict[str, Published]) -> str:
     lines = ["# Written by `python -m core.weights ship`.\n"]
     for entry in entries.values():
-        lines.append(f"[{entry.name}]\n")
+        lines.append(f"[{_key(entry.name)}]\n")
         for key in ("file", "url", "sha256", "bytes", "licence"):
             if (value := getattr(entry, key)) not in (None, ""):
-                lines.append(f"{key} = {json.dumps(value)}\n")
+                lines.append(f"{key} = {json.dumps(value, ensure_ascii=False)}\n")
         for split, values in entry.scores.items():
-            numbers = ", ".join(f"{key} = {value:.6g}" for key, value in values.items())
-            lines.append(f"scores.{split} = {{ {numbers} }}\n")
-    text = "".join(lines)
-    write(table, lambda out: out.write(text.encode()))
-    return to
+            lines.append(f"scores.{_key(split)} = {_inline(values)}\n")
+    return "".join(lines)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(key)} = {_inline(part)}' for key, part in value.items())} }}"
+    return f"{value:.6g}" if _is_number(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _ship(file: Path, room: Path, name: str = "default") -> None:

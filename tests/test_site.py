@@ -22,7 +22,7 @@ def test_home_shows_a_card_for_each_room_and_no_other():
     assert not at.exception
     assert at.title[0].value == "Wunderkammer"
     assert [card.value for card in at.subheader] == [room.title for room in ROOMS]
-    assert [link.value for link in at.page_link] == [f"Open {room.title}" for room in ROOMS]
+    assert [link.value for link in at.page_link] == [f"Open {room.title} →" for room in ROOMS]
 
 
 def test_each_room_is_a_folder_under_apps_with_a_page_and_a_miniature():

@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
+
+from core.checked import typed
 
 Kind = Literal["identity", "temperature", "affine"]
 Metric = Callable[[NDArray, NDArray], float]
@@ -47,8 +50,15 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """Rebuild what `to_dict` wrote."""
-        return cls(**values)
+        """Rebuild what `to_dict` wrote.
+
+        Raises:
+            ValueError: if a value is missing, of another type, not finite, or the scale is out of its bounds.
+        """
+        made = typed(cls, values)
+        if not SCALE_BOUNDS[0] <= made.scale <= SCALE_BOUNDS[1]:
+            raise ValueError(f"scale is {made.scale:g}, wanted {SCALE_BOUNDS[0]:g} to {SCALE_BOUNDS[1]:g}")
+        return made
 
 
 def fit(logits: ArrayLike, labels: ArrayLike, kind: Kind | Literal["auto"] = "auto", folds: int = 5) -> Calibration:
@@ -140,8 +150,8 @@ class Conformal:
         Raises:
             ValueError: if alpha is not within (0, 1), or prob and labels are unusable.
         """
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha is {alpha}, wanted a risk between 0 and 1, such as 0.05")
+        if not (isinstance(alpha, Real) and 0 < alpha < 1):
+            raise ValueError(f"alpha is {alpha!r}, wanted a risk between 0 and 1, such as 0.05")
         p, y = _checked(prob, labels, "probabilities")
         doubt = np.where(y == 1, 1 - p, p)
         groups = (doubt[y == 0], doubt[y == 1]) if class_conditional else (doubt, doubt)

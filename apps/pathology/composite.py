@@ -11,6 +11,7 @@ import numpy as np
 from apps.pathology import calibration
 from apps.pathology.froc import Froc, detections, froc
 from apps.pathology.predict import Predictor
+from core.checked import arrays
 from core.log import Progress
 
 
@@ -22,20 +23,28 @@ def score_composites(predictor: Predictor, folder: Path) -> tuple[dict[str, Any]
         and the FROC curve.
 
     Raises:
-        ValueError: if the folder holds no composites.json, or a slide of it is missing.
+        ValueError: if the folder holds no composites.json, or that or a slide of it is damaged or missing.
     """
     index = folder / "composites.json"
     if not index.is_file():
         raise ValueError(f"{folder} holds no composites.json; make slides with `python -m data.slides.compose`")
-    facts = json.loads(index.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(index.read_text(encoding="utf-8"))
+        split, seed = facts["split"], facts["seed"]
+        slides = [(folder / record["slide"], folder / record["truth"]) for record in facts["slides"]]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{index} is no list of composite slides ({type(error).__name__}: {error}); make the slides "
+                         "anew with `python -m data.slides.compose`") from error
+    if not slides:
+        raise ValueError(f"{index} lists no slide; make some with `python -m data.slides.compose`")
     chances, labels, found, lesions, unseen = [], [], [], [], 0
-    with Progress(len(facts["slides"]), "slides", "slide") as bar:
-        for number, record in enumerate(facts["slides"], 1):
-            result = predictor.slide(folder / record["slide"])
-            with np.load(folder / record["truth"], allow_pickle=False) as truth:
-                known, lesion = truth["label"], truth["lesions"]
-            if result.heatmap.shape != known.shape:
-                raise ValueError(f"{record['slide']} gives a map of {result.heatmap.shape}, its truth {known.shape}; "
+    with Progress(len(slides), "slides", "slide") as bar:
+        for number, (slide, kept) in enumerate(slides, 1):
+            truth = arrays(kept, {"label": ("i", 2), "lesions": ("i", 2)})
+            known, lesion = truth["label"], truth["lesions"]
+            result = predictor.slide(slide)
+            if not result.heatmap.shape == known.shape == lesion.shape:
+                raise ValueError(f"{slide} gives a map of {result.heatmap.shape}, its truth {known.shape}; "
                                  "make the slides anew")
             centre = known >= 0
             unseen += int(np.isnan(result.heatmap[centre]).sum())
@@ -50,7 +59,7 @@ def score_composites(predictor: Predictor, folder: Path) -> tuple[dict[str, Any]
     curve = froc(found, lesions)
     low, high = calibration.bootstrap(calibration.auroc, p, y)
     return {
-        "slides": len(lesions), "split": facts["split"], "seed": facts["seed"], "lesions": curve.lesions,
+        "slides": len(lesions), "split": split, "seed": seed, "lesions": curve.lesions,
         "cells": len(p), "cells_not_taken_for_tissue": unseen,
         "auroc": {"value": calibration.auroc(p, y), "low": low, "high": high},
         "ece": calibration.ece(p, y),

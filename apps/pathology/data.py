@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,9 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from core.checked import arrays
+from core.cli import within
 
 SIDE = 96
 """Pixels along a tile's edge; its label speaks of the centre 32x32 of them."""
@@ -125,20 +127,23 @@ def stain_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -
         image: (H, W, 3) uint8.
         strength: standard deviation of the gains; 0.1 is mild, 0.3 is another scanner.
     """
-    density = OPTICAL_DENSITY[image]  # (H, W, 3)
     mix = np.diag(np.exp(rng.normal(0, strength, 3) + rng.normal(0, strength))) + rng.normal(0, strength / 2.5, (3, 3))
-    shift = rng.normal(0, strength / 3, 3) * np.minimum(1.0, density.mean(-1, keepdims=True) / 0.15)
-    density = density @ mix.astype(np.float32) + shift.astype(np.float32)
-    return (255.0 * np.exp(-np.maximum(density, 0.0)) + 0.5).astype(np.uint8)
+    shift = rng.normal(0, strength / 3, 3)
+    density = np.take(OPTICAL_DENSITY, image)  # (H, W, 3)
+    stained = np.minimum(density @ np.full((3, 1), 1 / 0.45, np.float32), 1)  # the mean of three, over 0.15
+    density = density @ mix.astype(np.float32)
+    density += stained * shift.astype(np.float32)
+    light = np.exp(np.negative(np.maximum(density, 0, out=density), out=density), out=density)
+    return (255 * light + np.float32(0.5)).astype(np.uint8)
 
 
 def sharpness_jitter(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
     """Blurs or sharpens like another lens: the picture plus a random share of its own fine detail (H, W, 3) uint8."""
-    wide = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
+    wide = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.int16)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
-    blurred = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
-    amount = rng.normal(0, strength)
-    return np.clip(image + np.clip(amount, -1.0, 1.0) * (image - blurred) + 0.5, 0, 255).astype(np.uint8)
+    detail = 16 * wide[1:-1, 1:-1] - (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:])  # picture - blurred, times 16
+    amount = np.float32(np.clip(rng.normal(0, strength), -1, 1) / 16)
+    return np.clip(image + amount * detail + np.float32(0.5), 0, 255).astype(np.uint8)
 
 
 def shift(image: np.ndarray, rng: np.random.Generator, most: int) -> np.ndarray:
@@ -160,6 +165,10 @@ class Augment:
     """Strength of random blurring and sharpening."""
     shift: int = 3
     """Largest shift in pixels, at most 4: the label speaks of the centre."""
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "stain", "sharpness", of="augment.")
+        within(self, 0, 4, "shift", of="augment.")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = shift(dihedral(image, int(rng.integers(8))), rng, self.shift)
@@ -236,7 +245,10 @@ class _H5:
             import h5py
 
             self._data = h5py.File(self.path, "r")["x"]
-        return self._data[index]
+        try:
+            return self._data[index]
+        except OSError as error:
+            raise ValueError(f"{self.path}, tile {index} cannot be read ({error}); get the file anew") from error
 
 
 class _Chosen:
@@ -289,20 +301,16 @@ def _read_npz(root: Path, split: str) -> Tiles:
     if not path.exists():
         there = ", ".join(sorted(p.stem.removeprefix("pcam_") for p in root.glob("pcam_*.npz")))
         raise ValueError(f"{path} is not there; this folder has the splits {there}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = {"webp", "offsets", "label"} - set(file.files)
-            if missing:
-                raise ValueError(f"{path} lacks {', '.join(sorted(missing))} (it has {', '.join(file.files)}); "
-                                 "it is not a packed tile file of this project")
-            labels = file["label"].astype(np.uint8)
-            group = file["scanner_group"] if "scanner_group" in file.files else np.full(len(labels), 255, np.uint8)
-            images = _Packed(file["webp"], file["offsets"], path)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error}); get it anew") from error
-    if len(images) != len(labels) or len(images.webp) < images.offsets[-1] or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"{path} is damaged: {len(images)} tiles, {len(labels)} labels of 0 or 1 wanted; get it anew")
-    return Tiles(images, labels, group, f"pcam_{split}", _sha256(path))
+    packed = arrays(path, {"webp": ("u", 1), "offsets": ("iu", 1), "label": ("iub", 1)})
+    webp, offsets, labels = packed["webp"], packed["offsets"].astype(np.int64), packed["label"]
+    group = packed.get("scanner_group", np.full(len(labels), 255, np.uint8))
+    # Each tile's bytes begin where those before it end: nothing lies before the first or after the last.
+    ends = np.concatenate([[0], offsets, [len(webp)]])
+    if (len(offsets) != len(labels) + 1 or (np.diff(ends) < 0).any() or group.shape != labels.shape
+            or group.dtype.kind not in "iu" or not np.isin(labels, (0, 1)).all()):
+        raise ValueError(f"{path} is damaged: {len(offsets) - 1} tiles in {len(webp)} bytes, {len(labels)} labels of 0 "
+                         "or 1 and as many scanner groups wanted; get it anew")
+    return Tiles(_Packed(webp, offsets, path), labels.astype(np.uint8), group, f"pcam_{split}", _sha256(path))
 
 
 def _read_h5(root: Path, split: str) -> Tiles:
@@ -314,12 +322,14 @@ def _read_h5(root: Path, split: str) -> Tiles:
         raise ValueError(f"{x} or {y.name} is not there; `python -m data.pcam.prepare` gets the official files")
     try:
         with h5py.File(x) as images, h5py.File(y) as labels:
-            shape, values = images["x"].shape, labels["y"][:].reshape(-1).astype(np.uint8)
-    except (OSError, KeyError) as error:
+            shape, kind, values = images["x"].shape, images["x"].dtype, labels["y"][()].reshape(-1)
+    except Exception as error:  # a wrong byte can raise almost anything
         raise ValueError(f"{x} or {y.name} is damaged ({error}); run `python -m data.pcam.prepare` again") from error
-    if shape != (len(values), SIDE, SIDE, 3):
-        raise ValueError(f"{x} has the shape {shape}; wanted ({len(values)}, {SIDE}, {SIDE}, 3)")
-    return Tiles(_H5(x, len(values)), values, np.full(len(values), 255, np.uint8), x.stem, _sha256(y))
+    if shape != (len(values), SIDE, SIDE, 3) or kind != np.uint8:
+        raise ValueError(f"{x} has the shape {shape} of {kind}; wanted ({len(values)}, {SIDE}, {SIDE}, 3) of uint8")
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(f"{y} holds other labels than 0 and 1; run `python -m data.pcam.prepare` again")
+    return Tiles(_H5(x, len(values)), values.astype(np.uint8), np.full(len(values), 255, np.uint8), x.stem, _sha256(y))
 
 
 def _read_kaggle(root: Path, split: str) -> Tiles:
@@ -327,8 +337,11 @@ def _read_kaggle(root: Path, split: str) -> Tiles:
     deal = {"train": range(8), "train_extra": range(0), "val": range(8, 9), "test": range(9, 10)}
     if split not in deal:
         raise ValueError(f"the Kaggle folder {root} has no split {split!r}; use {', '.join(deal)}")
-    with open(root / "train_labels.csv", newline="", encoding="utf-8") as file:
-        rows = [(row.get("id"), row.get("label")) for row in csv.DictReader(file)]
+    try:
+        with open(root / "train_labels.csv", newline="", encoding="utf-8") as file:
+            rows = [(row.get("id"), row.get("label")) for row in csv.DictReader(file)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{root / 'train_labels.csv'} is not a readable table ({error}); get it anew") from error
     if not rows or any(not name or label not in ("0", "1") for name, label in rows):
         raise ValueError(f"{root / 'train_labels.csv'} is not the Kaggle list: id and label (0 or 1) wanted")
     chosen = [row for row in rows if int(hashlib.md5(str(row[0]).encode()).hexdigest(), 16) % 10 in deal[split]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,13 @@ import tyro
 from apps.pathology import calibration, data, predict
 from apps.pathology.predict import Predictor
 from core import cli
+from core.fetch import cache_folder
 from core.files import publishing, write
 from core.log import Progress
 from core.runtime import describe
 
 ROOM = Path(__file__).parent
 RESULTS = ROOM / "results.json"
-FIGURES = ROOM / "figures"
 NAMES = {
     "auroc": calibration.auroc, "auprc": calibration.auprc, "accuracy": calibration.accuracy,
     "sensitivity_at_95_specificity": lambda p, y: calibration.sensitivity_at_specificity(p, y, 0.95),
@@ -53,6 +54,7 @@ class Test:
     """The file of results; figures go to `figures` beside it."""
 
     def run(self) -> None:
+        _results(self.out)
         predictor = predict.load(self.weights, precision=self.precision)
         root = data.folder(self.folder)
         test = data.read(root, "test")
@@ -74,9 +76,9 @@ class Test:
             "symmetries": _scores(predictor.calibration.probability(turned), test.labels),
             "colour": _scores(baseline, test.labels),
             "within_scanner_group": {
-                str(g): {"n": int((test.scanner == g).sum()),
-                         **_scores(probability[test.scanner == g], test.labels[test.scanner == g], ("auroc", "ece"))}
-                for g in sorted(set(test.scanner.tolist()))},
+                str(group): {"n": int(mine.sum()), **_scores(probability[mine], test.labels[mine], ("auroc", "ece")),
+                             "colour": _scores(baseline[mine], test.labels[mine], ("auroc", "ece"))}
+                for group in np.unique(test.scanner) for mine in [test.scanner == group]},
             "saliency": _saliency(predictor, test),
         }
         _record(self.out, "test", section)
@@ -96,6 +98,7 @@ class Models:
     """The file of results."""
 
     def run(self) -> None:
+        _results(self.out)
         root = data.folder(self.folder)
         splits = {split: data.read(root, split) for split in ("val", "test")}
         rows = []
@@ -121,6 +124,7 @@ class Cross:
     """The file of results."""
 
     def run(self) -> None:
+        _results(self.out)
         test = data.read(data.folder(self.folder), "test")
         section: dict[str, Any] = {"split": test.name}
         for name in self.weights:
@@ -151,6 +155,7 @@ class Slides:
     def run(self) -> None:
         from apps.pathology.composite import score_composites
 
+        _results(self.out)
         predictor = predict.load(self.weights)
         section, curve = score_composites(predictor, self.slides)
         _record(self.out, "slides", {**_provenance(predictor), **section})
@@ -164,7 +169,7 @@ class Calibrate:
     """Fits calibration and abstention of a trained model on the validation split, and writes them into its card."""
 
     weights: Annotated[str, Positional]
-    """A .safetensors file or a run folder; it is changed."""
+    """A .safetensors file or a run folder of your own; it is changed."""
     folder: str = ""
     """Folder of tiles; empty takes $WUNDERKAMMER_DATA/pcam."""
     split: str = "val"
@@ -172,6 +177,9 @@ class Calibrate:
 
     def run(self) -> None:
         path = predict.find(self.weights)
+        for published in (ROOM / "weights", cache_folder("weights")):
+            if path.resolve().is_relative_to(published.resolve()):
+                raise ValueError(f"{self.weights!r} is published and must stay as it is; calibrate a copy of {path}")
         sheet = predict.calibrate(path, data.read(data.folder(self.folder), self.split))
         print(json.dumps(sheet.settings["calibration"]))
 
@@ -184,12 +192,16 @@ class Table:
     """The file of results."""
 
     def run(self) -> None:
-        from apps.pathology.report import table
+        from apps.pathology.report import linked, table
 
-        text = table(json.loads(self.results.read_text(encoding="utf-8")))
-        for readme, place in ((ROOM / "README.md", "results.json"),
-                              (ROOM.parents[1] / "README.md", "apps/pathology/results.json")):
-            _between_marks(readme, text.replace("RESULTS", place))
+        if not self.results.is_file():
+            raise ValueError(f"{self.results} is not there; `python -m apps.pathology.evaluate test` writes one")
+        try:
+            text = table(_results(self.results))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.results} holds other results than `evaluate` writes ({error!r})") from error
+        for folder in (ROOM, ROOM.parents[1]):
+            _between_marks(folder / "README.md", linked(text, folder))
 
 
 def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:
@@ -260,11 +272,25 @@ def _provenance(predictor: Predictor) -> dict[str, Any]:
 
 def _record(path: Path, name: str, section: dict[str, Any]) -> None:
     """Puts one section into the file of results, with the date and the command that made it."""
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results = _results(path)
     command = "python -m apps.pathology.evaluate " + " ".join(sys.argv[1:])
     results[name] = {"date": datetime.date.today().isoformat(), "command": command.strip(), **section}
     with publishing(path) as part:
         part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """The sections of a file of results; asked before the work, so that none is lost on a file that cannot take it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path.parent} cannot be written; choose another file")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no readable file of results ({error}); choose another file") from error
+    if not isinstance(results, dict) or not all(isinstance(section, dict) for section in results.values()):
+        raise ValueError(f"{path} is no file of results: it holds other JSON; choose another file")
+    return results
 
 
 def _between_marks(path: Path, text: str, begin: str = "<!-- results -->", end: str = "<!-- /results -->") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from core.runtime import Precision, bfloat16_pays, channels_last
 
 def ready(net: nn.Module, device: torch.device, precision: Precision = "auto") -> nn.Module:
     """A copy of a net for inference on a device, channels_last, without gradients; the original is untouched."""
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {precision!r}; use {', '.join(get_args(Precision))}")
     if precision == "auto":
         precision = "bfloat16" if bfloat16_pays(device.type) else "float32"
     net = folded(net)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.cli import within
+
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 LITE0 = ((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
@@ -29,7 +31,7 @@ class ModelConfig:
     pretrained: bool = True
     """Start from ImageNet weights; other timm names get theirs from the Hugging Face Hub."""
     side: int = 96
-    """Pixels to which a tile's edge is resampled before the backbone; more is finer and slower."""
+    """Pixels to which a tile's edge is resampled before the backbone, 32 to 512; more is finer and slower."""
     dropout: float = 0.2
     """Share of pooled features dropped in training."""
     drop_path: float = 0.0
@@ -38,6 +40,12 @@ class ModelConfig:
     """What the classifier sees: the mean of the feature map, or beside it the mean of the map's centre."""
     growth: int = 8
     """Only p4m: channels that each layer of a dense block adds."""
+
+    def __post_init__(self) -> None:
+        within(self, 32, 512, "side", of="model.")
+        within(self, 1, 64, "growth", of="model.")
+        within(self, 0, 1, "dropout", of="model.")
+        within(self, 0, 0.9, "drop_path", of="model.")
 
 
 class Net(nn.Module):
@@ -107,8 +115,6 @@ def build(config: ModelConfig, *, pretrained: bool | None = None) -> Net:
     Raises:
         ValueError: if the backbone is unknown or its weights cannot be had.
     """
-    if config.side < 32:
-        raise ValueError(f"model.side is {config.side}; tiles smaller than 32 pixels vanish in the backbone")
     pretrained = config.pretrained if pretrained is None else pretrained
     if config.backbone == "p4m":
         from apps.pathology.p4m import P4MDenseNet

@@ -78,21 +78,6 @@ def filter_index(side: int, lift: bool) -> np.ndarray:
     return D4.cayley[D4.inverse][:, :, None, None] * side * side + plane  # (G, G, k, k)
 
 
-def act(g: int, x: Tensor) -> Tensor:
-    """Turn square pictures or maps on Z2, (..., side, side), by element g of D4."""
-    side = x.shape[-1]
-    if x.shape[-2] != side:
-        raise ValueError(f"only squares turn in place, this is {x.shape[-2]}x{side}: crop it to a square first")
-    index = torch.from_numpy(plane_index(side)[g].ravel()).to(x.device)
-    return x.flatten(-2)[..., index].unflatten(-1, (side, side))
-
-
-def act_regular(g: int, x: Tensor) -> Tensor:
-    """Turn maps on p4m, (B, C, side, side, G), by element g of D4: in the plane and along the group axis."""
-    index = torch.from_numpy(D4.cayley[D4.inverse[g]]).to(x.device)
-    return act(g, x[..., index].movedim(-1, 2)).movedim(2, -1)
-
-
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from apps.pathology.inference import ready, saliency
 from apps.pathology.model import ModelConfig, Net, build
 from core import card, weights
 from core.card import Card
+from core.checked import typed
 from core.runtime import Precision, find_device
 
 APP = "pathology"
@@ -63,16 +65,22 @@ class Predictor:
     def __init__(self, net: Net, sheet: Card, *, device: str = "auto", precision: Precision = "auto",
                  alpha: float = ALPHA, sha256: str = "") -> None:
         self.card, self.sha256 = sheet, sha256
-        self.device = find_device(device)
-        self._net = ready(net, self.device, precision)
-        self._exact = net.to(self.device)
-        self.precision = str(next(self._net.parameters()).dtype).removeprefix("torch.")
         settings = sheet.settings
         if "calibration" not in settings:
             raise ValueError(f"model {sheet.name!r} was never calibrated; run "
                              "`python -m apps.pathology.evaluate calibrate FILE`")
-        self.calibration = Calibration.from_dict(settings["calibration"])
-        self.conformal = _conformal(settings, alpha)
+        try:
+            self.calibration = Calibration.from_dict(settings["calibration"])
+            self.conformal = _conformal(settings, ALPHA)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"model {sheet.name!r} has no sound calibration ({error}); run "
+                             "`python -m apps.pathology.evaluate calibrate FILE`") from error
+        if alpha != ALPHA:
+            self.conformal = _conformal(settings, alpha)
+        self.device = find_device(device)
+        self._net = ready(net, self.device, precision)
+        self._exact = net.to(self.device)
+        self.precision = str(next(self._net.parameters()).dtype).removeprefix("torch.")
 
     def __call__(self, images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None, *,
                  symmetries: bool = False) -> Result:
@@ -159,18 +167,22 @@ def read_net(name: str | Path) -> tuple[Net, Card]:
     """Rebuilds a net in float32 from its card, on the CPU."""
     path = find(name)
     tensors, sheet = card.read(path, APP)
+    return _rebuilt(path, tensors, sheet).requires_grad_(False), sheet
+
+
+def _rebuilt(path: Path, tensors: dict[str, torch.Tensor], sheet: Card) -> Net:
     try:
-        net = build(ModelConfig(**sheet.model), pretrained=False)
-    except TypeError as error:
+        net = build(typed(ModelConfig, sheet.model), pretrained=False)
+    except ValueError as error:
         raise ValueError(f"{path}: its card describes no model known here ({error}); update the program") from error
     card.rebuild(path, net, tensors)
-    return net.requires_grad_(False), sheet
+    return net
 
 
 def calibrate(path: Path, tiles: Tiles, device: str = "cpu") -> Card:
     """Fits calibration and abstention of a model file on held-out tiles, in float32, and writes them into its card."""
     tensors, sheet = card.read(path, APP)
-    net = card.rebuild(path, build(ModelConfig(**sheet.model), pretrained=False), tensors)
+    net = _rebuilt(path, tensors, sheet)
     images = tiles.stack()
     with torch.inference_mode():
         logits = np.concatenate([net(to_tensor(images[i : i + BATCH])).numpy() for i in range(0, len(images), BATCH)])
@@ -187,17 +199,19 @@ def calibrate(path: Path, tiles: Tiles, device: str = "cpu") -> Card:
 
 def _conformal(settings: dict[str, Any], alpha: float) -> Conformal:
     """Abstention at any risk, from the sorted doubts about the true class that the card keeps."""
-    doubts = [np.asarray(d) for d in settings["doubts"]]
-    probability = np.concatenate([doubts[0], 1 - doubts[1]])
-    return Conformal.fit(probability, np.repeat([0, 1], [len(d) for d in doubts]), alpha)
+    zero, one = (np.asarray(doubts, np.float64) for doubts in settings["doubts"])
+    return Conformal.fit(np.concatenate([zero, 1 - one]), np.repeat([0, 1], [len(zero), len(one)]), alpha)
 
 
 def as_tiles(images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None) -> np.ndarray:
     """Pictures of any size and resolution as native tiles (N, 96, 96, 3) uint8; see `Predictor.__call__`."""
-    if isinstance(images, np.ndarray) and images.ndim == 3:
-        images = [images]
-    if mpp is not None and not 0.05 <= mpp <= 2:
-        raise ValueError(f"mpp is {mpp}; micrometres per pixel lie between 0.05 and 2 (coarser hides the nuclei), "
+    if not isinstance(images, Sequence):
+        array = np.asarray(images)  # a PIL image too
+        if not array.ndim:
+            raise ValueError(f"a {type(images).__name__} is no image; pass (H, W, 3) uint8 RGB arrays, one or a list")
+        images = array[None] if array.ndim == 3 else array
+    if mpp is not None and (not isinstance(mpp, Real) or isinstance(mpp, bool) or not 0.05 <= mpp <= 2):
+        raise ValueError(f"mpp is {mpp!r}; micrometres per pixel lie between 0.05 and 2 (coarser hides the nuclei), "
                          "such as 0.25 for 40x")
     if not len(images):
         raise ValueError("there is no image to judge; pass at least one (H, W, 3) uint8 RGB array")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from apps.pathology.data import Augment, Sample, Tiles
 from apps.pathology.model import ModelConfig, build
 from core import card, cli
 from core.batches import Batches
+from core.files import owning
 from core.loop import Fit, Scores, fit
 from core.metrics import gather_rows
 from core.optim import adamw, cosine
@@ -37,7 +40,12 @@ class Data:
     batch: int = 64
     """Tiles per step, over all processes."""
     workers: int = 0
-    """Loader processes; 0 prepares tiles in the training process (about 1 ms each)."""
+    """Loader processes; 0 prepares tiles in the training process (1 to 2 ms each)."""
+
+    def __post_init__(self) -> None:
+        cli.within(self, -1, 1, "scanner", of="data.")
+        cli.within(self, 1, math.inf, "batch", of="data.")
+        cli.within(self, 0, math.inf, "workers", of="data.")
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,10 @@ class Optimise:
     """Steps of linear warm-up."""
     smoothing: float = 0.0
     """Label smoothing: targets become s/2 and 1 - s/2."""
+
+    def __post_init__(self) -> None:
+        cli.within(self, 0, math.inf, "lr", "head_lr", "weight_decay", "warmup", of="optimise.")
+        cli.within(self, 0, 1, "smoothing", of="optimise.")
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,10 @@ class Config:
     optimise: Optimise = field(default_factory=Optimise)
     fit: Fit = field(default_factory=Fit)
     hardware: Hardware = field(default_factory=Hardware)
+
+    def __post_init__(self) -> None:
+        cli.within(self, 0, math.inf, "seed")
+        cli.within(self, 0, 1, "trust", "mixup")
 
 
 ALL = ("train", "train_extra")
@@ -158,14 +174,23 @@ def blend(images: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]
     return mixed.contiguous(memory_format=torch.channels_last), labels * weight + labels.flip(0) * (1 - weight)
 
 
+def trained(path: str) -> nn.Module:
+    """A trained model; where it is a preset's run that holds none yet, the error names the command that makes it."""
+    from apps.pathology.predict import read_net
+
+    for name, (_, config) in PRESETS.items():
+        if Path(path) == config.out and not (config.out / "pathology.safetensors").exists():
+            raise ValueError(f"{path} holds no model yet; run `python -m apps.pathology.train {name}` first")
+    return read_net(path)[0]
+
+
 def teacher(paths: tuple[str, ...], runtime: Runtime) -> Callable[[Tensor], Tensor] | None:
     """The mean probability (B,) of trained models over the eight symmetries of each tile."""
     if not paths:
         return None
     from apps.pathology.inference import ready
-    from apps.pathology.predict import read_net
 
-    nets = [ready(read_net(path)[0], runtime.device) for path in paths]
+    nets = [ready(trained(path), runtime.device) for path in paths]
 
     @torch.no_grad()
     def teach(images: Tensor) -> Tensor:
@@ -201,15 +226,18 @@ def train(config: Config) -> Scores:
     """Runs one training as its config says; returns the best validation scores."""
     from sklearn.metrics import log_loss, roc_auc_score
 
-    with start(config.hardware, seed=config.seed) as runtime:
+    with (start(config.hardware, seed=config.seed) as runtime,
+          owning(config.out) if runtime.first else nullcontext()):
         if runtime.first:
             cli.remember(config, config.out)
         tiles, val = read_tiles(config.data)
         model = build(config.model)
         if config.start:
-            from apps.pathology.predict import read_net
-
-            model.load_state_dict(read_net(config.start)[0].state_dict())
+            try:
+                model.load_state_dict(trained(config.start).state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"{config.start!r} is a model of another shape than this run's, so it cannot start it "
+                                 f"({' '.join(str(error).split())[:120]}); set --model as it was there") from error
         runtime.place(model)
         o = config.optimise
         kept = config.out / "pathology.safetensors"

@@ -5,8 +5,6 @@ Keys: `webp` uint8 (bytes of all tiles), `offsets` int64 (N + 1), `label` uint8 
 """
 
 import io
-import os
-import zipfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -15,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from core.checked import arrays
+from core.files import write
 
 TILE = 96  # pixels on a side
 BLUE_SHARE = 0.255  # below it a tile is blue-purple (scanner group 1)
@@ -43,25 +44,33 @@ def read_npz(path: Path) -> dict[str, NDArray]:
     Raises:
         ValueError: if the file is not a packed tile file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            packed = {key: file[key] for key in file.files}
-    except FileNotFoundError:
+    if not path.exists():
         there = ", ".join(sorted(p.name for p in path.parent.glob("pcam_*.npz"))) or "no packed files"
-        raise ValueError(f"{path} is not there; its folder has {there}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error}); get it anew") from error
-    if lacking := {"webp", "offsets", "label"} - set(packed):
-        raise ValueError(f"{path} lacks {', '.join(sorted(lacking))}; it is not a packed tile file")
-    if len(packed["offsets"]) != len(packed["label"]) + 1 or packed["offsets"][-1] > len(packed["webp"]):
+        raise ValueError(f"{path} is not there; its folder has {there}")
+    packed = arrays(path, {"webp": ("u", 1), "offsets": ("iu", 1), "label": ("iub", 1)})
+    label, group = packed["label"], packed.get("scanner_group", packed["label"])
+    ends = np.concatenate([[0], packed["offsets"].astype(np.int64), [len(packed["webp"])]])
+    if len(ends) != len(label) + 3 or (np.diff(ends) < 0).any():
         raise ValueError(f"{path} is damaged: its offsets do not fit its tiles; get it anew")
+    if not np.isin(label, (0, 1)).all() or group.shape != label.shape or group.dtype.kind not in "iub":
+        raise ValueError(f"{path} is damaged: each tile needs a label of 0 or 1 and a scanner group; get it anew")
     return packed
 
 
 def image(packed: dict[str, NDArray], index: int) -> NDArray[np.uint8]:
-    """Decodes tile `index` of a packed file: uint8 (96, 96, 3) RGB."""
+    """Decodes tile `index` of a packed file: uint8 (96, 96, 3) RGB.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     start, end = packed["offsets"][index : index + 2]
-    return np.asarray(Image.open(io.BytesIO(packed["webp"][start:end].tobytes())).convert("RGB"))
+    try:
+        tile = np.asarray(Image.open(io.BytesIO(packed["webp"][start:end].tobytes())).convert("RGB"))
+    except OSError as error:
+        raise ValueError(f"tile {index} is not a readable picture ({error})") from error
+    if tile.shape != (TILE, TILE, 3):
+        raise ValueError(f"tile {index} has the shape {tile.shape}, wanted {(TILE, TILE, 3)}")
+    return tile
 
 
 def _encode(tile: NDArray[np.uint8]) -> tuple[bytes, float, int]:
@@ -96,7 +105,7 @@ def write_npz(
                 progress(done, len(label))
     if not len(blobs) == len(label) == len(ids):
         raise ValueError(f"{len(blobs)} tiles, {len(label)} labels and {len(ids)} ids do not match")
-    arrays = {
+    columns = {
         "webp": np.frombuffer(b"".join(blobs), np.uint8),
         "offsets": np.cumsum([0] + [len(b) for b in blobs]).astype(np.int64),
         "label": np.asarray(label, np.uint8),
@@ -104,10 +113,4 @@ def write_npz(
         "tissue_fraction": np.asarray(fraction, np.float16),
         "id": np.asarray(ids, "S40"),
     }
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write(path, lambda file: np.savez(file, **columns))  # type: ignore[arg-type]

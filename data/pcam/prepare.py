@@ -8,7 +8,6 @@ import argparse
 import csv
 import gzip
 import hashlib
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.fetch import fetch
+from core.files import publishing
 from data.pcam.pack import TILE, write_npz
 
 BASE_URL = "https://zenodo.org/records/2546921/files"
@@ -77,19 +77,15 @@ def prepare(
 
 def unpack(packed: Path, to: Path, kind: str, shape: tuple[int, ...]) -> None:
     """Unpacks a .gz file to `to`, which appears only when it is whole and holds `kind` in the right shape."""
-    part = to.with_name(to.name + ".part")
-    try:
-        with gzip.open(packed) as source, open(part, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
+    with publishing(to) as part:
+        try:
+            with gzip.open(packed) as source, open(part, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{packed} cannot be unpacked ({error}); delete it and run the same command again") \
+                from error
         if problem := wrong_shape(part, kind, shape):
             raise ValueError(f"{packed} unpacks to a wrong file: {problem}; delete it and run the same command again")
-        os.replace(part, to)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{packed} cannot be unpacked ({error}); delete it and run the same command again") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def wrong_shape(path: Path, kind: str, shape: tuple[int, ...]) -> str | None:
@@ -111,8 +107,10 @@ def pack(source: Path, out: Path, limit: int | None = None, report: Report | Non
         limit: so many tiles of each split at most, drawn at random, always the same ones.
 
     Raises:
-        ValueError: if `source` holds neither, or a file is damaged.
+        ValueError: if `source` holds neither, or a file is damaged, or the limit is below 1.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"the limit is {limit}; ask for at least 1 tile of each split")
     splits = dict(_h5_splits(source)) or dict(_kaggle_splits(source))
     if not splits:
         raise ValueError(
@@ -141,14 +139,24 @@ def _h5_splits(source: Path) -> Iterator[tuple[str, Split]]:
         if not x.exists():
             continue
         try:
-            labels = h5py.File(y, "r")["y"][:].reshape(-1).astype(np.uint8)
+            labels = h5py.File(y, "r")["y"][()].reshape(-1)
             tiles = h5py.File(x, "r")["x"]
-        except (OSError, KeyError) as error:
+            shape, kind = tiles.shape, tiles.dtype
+        except Exception as error:  # a wrong byte can raise almost anything
             raise ValueError(f"{x} or {y.name} is missing or damaged ({error}); get them anew") from error
-        if tiles.shape != (len(labels), TILE, TILE, 3):
-            raise ValueError(f"{x} has the shape {tiles.shape}, wanted {(len(labels), TILE, TILE, 3)}")
+        if shape != (len(labels), TILE, TILE, 3) or kind != np.uint8:
+            raise ValueError(f"{x} has the shape {shape} of {kind}, wanted {(len(labels), TILE, TILE, 3)} of uint8")
+        if not np.isin(labels, (0, 1)).all():
+            raise ValueError(f"{y} holds other labels than 0 and 1; get it anew")
+
+        def read(index: int, path: Path = x, tiles: h5py.Dataset = tiles) -> NDArray[np.uint8]:
+            try:
+                return tiles[index]
+            except OSError as error:
+                raise ValueError(f"{path}, tile {index} cannot be read ({error}); get the file anew") from error
+
         names = np.array([f"{official}_{i}".encode() for i in range(len(labels))], "S40")
-        yield ours, (names, labels, tiles.__getitem__)
+        yield ours, (names, labels.astype(np.uint8), read)
 
 
 def _kaggle_splits(source: Path) -> Iterator[tuple[str, Split]]:
@@ -156,8 +164,11 @@ def _kaggle_splits(source: Path) -> Iterator[tuple[str, Split]]:
     table = source / "train_labels.csv"
     if not table.exists():
         return
-    with open(table, newline="", encoding="utf-8") as file:
-        rows = [(row.get("id") or "", row.get("label") or "") for row in csv.DictReader(file)]
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = [(row.get("id") or "", row.get("label") or "") for row in csv.DictReader(file)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{table} is not a readable table ({error}); get it anew") from error
     if not rows or any(not name or label not in ("0", "1") for name, label in rows):
         raise ValueError(f"{table} is not the Kaggle list; wanted the columns id and label (0 or 1)")
     place = [int(hashlib.md5(name.encode()).hexdigest(), 16) % 10 for name, _ in rows]

@@ -13,14 +13,15 @@ Legend: R, C rows and columns of tiles; h = 3 R, w = 3 C rows and columns of cel
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.files import write
 from data.pcam.pack import TILE, image, read_npz
 from data.pcam.tissue import noise
 from data.slides.pyramid import write_pyramid
@@ -167,8 +168,13 @@ def compose(
         limit: use so many tiles at most.
 
     Raises:
-        ValueError: if there are too few tiles for so many slides.
+        ValueError: if there are too few tiles for so many slides, or the tiles are damaged.
+        OSError: naming the file that cannot be written.
     """
+    if seed < 0 or (limit is not None and limit < 1):
+        raise ValueError(f"seed {seed}, limit {limit} make no slides; give a seed from 0 and a limit from 1")
+    if slides < 1 or (normal is not None and not 0 <= normal < slides):
+        raise ValueError(f"{slides} slides, {normal or 0} of them without tumour, cannot be made; ask for more slides")
     source = tiles / f"pcam_{split}.npz"
     packed = read_npz(source)
     rng = np.random.default_rng([seed, slides])
@@ -177,15 +183,16 @@ def compose(
     normal = slides // 4 if normal is None else normal
     if not 0 < tumour < 1:
         raise ValueError(f"the share of tumour must lie between 0 and 1, not {tumour}")
-    if slides < 1 or not 0 <= normal < slides:
-        raise ValueError(f"{slides} slides, {normal} of them without tumour, cannot be made; ask for more slides")
     chosen = np.sort(rng.permutation(len(label))[:limit])
+    few = ValueError(f"{source} has too few tiles for {slides} slides ({len(chosen)}); ask for fewer slides")
+    if 4 * slides > len(chosen):
+        raise few
     dealt = [
         (chosen[negative], chosen[positive])
         for negative, positive in share(label[chosen], group[chosen], slides, normal, rng)
     ]
     if min(len(negative) for negative, _ in dealt) < 4 or not any(len(positive) for _, positive in dealt):
-        raise ValueError(f"{source} has too few tiles for {slides} slides ({len(chosen)}); ask for fewer slides")
+        raise few
     out.mkdir(parents=True, exist_ok=True)
     records = []
     for number, (negative, positive) in enumerate(dealt, start=1):
@@ -198,11 +205,14 @@ def compose(
         pixels = np.empty((rows * TILE, columns * TILE, 3), np.uint8)
         pixels[:] = GLASS
         for r, c in np.argwhere(placed >= 0):
-            pixels[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE] = image(packed, int(placed[r, c]))
+            try:
+                pixels[r * TILE : (r + 1) * TILE, c * TILE : (c + 1) * TILE] = image(packed, int(placed[r, c]))
+            except ValueError as error:
+                raise ValueError(f"{source} is damaged: {error}; get it anew") from error
         name = f"slide_{number:02d}"
         write_pyramid(out / f"{name}.tif", pixels, MPP, description="Real tiles on a synthetic layout, not a slide.")
         known = truth(layout, placed, label)
-        _write(out / f"{name}.npz", lambda file, known=known: np.savez_compressed(file, **known))
+        write(out / f"{name}.npz", partial(np.savez_compressed, **known))  # type: ignore[arg-type]
         records.append(
             {
                 "slide": f"{name}.tif",
@@ -220,18 +230,8 @@ def compose(
         "mpp": MPP, "cell": CELL, "tile": TILE, "slides": records,
     }  # fmt: skip
     index = out / "composites.json"
-    _write(index, lambda file: file.write((json.dumps(summary, indent=1) + "\n").encode()))
+    write(index, lambda file: file.write((json.dumps(summary, indent=1) + "\n").encode()))
     return index
-
-
-def _write(path: Path, write: Callable) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            write(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -1,11 +1,12 @@
 """One writer of pyramidal tiled TIFF files that OpenSlide, QuPath and tifffile open."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+
+from core.files import publishing
 
 
 def halve(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -40,27 +41,22 @@ def write_pyramid(
         if quality is None
         else {"compression": "jpeg", "compressionargs": {"level": quality}}
     )
-    part = path.with_name(path.name + ".part")
-    try:
-        with tifffile.TiffWriter(part) as file:
-            scale, level = 1.0, image
-            while True:
-                file.write(
-                    level,
-                    photometric="rgb",
-                    tile=(tile, tile),
-                    resolution=(1e4 / (mpp * scale), 1e4 / (mpp * scale)),
-                    resolutionunit="CENTIMETER",
-                    subfiletype=0 if scale == 1 else 1,  # 1: a smaller copy of the first page
-                    description=description if scale == 1 else None,
-                    metadata=None,
-                    software="wunderkammer",
-                    **codec,
-                )
-                if max(level.shape[:2]) <= smallest:
-                    break
-                scale, level = scale * 2, halve(level)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with publishing(path) as part, tifffile.TiffWriter(part) as file:
+        scale, level = 1.0, image
+        while True:
+            file.write(
+                level,
+                photometric="rgb",
+                tile=(tile, tile),
+                resolution=(1e4 / (mpp * scale), 1e4 / (mpp * scale)),
+                resolutionunit="CENTIMETER",
+                subfiletype=0 if scale == 1 else 1,  # 1: a smaller copy of the first page
+                description=description if scale == 1 else None,
+                metadata=None,
+                software="wunderkammer",
+                **codec,
+            )
+            if max(level.shape[:2]) <= smallest:
+                break
+            scale, level = scale * 2, halve(level)
     return path

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from core.runtime import Hardware, start
+import torch
+
+from core.runtime import Hardware, Runtime, start
 from tests.core.training import loss_fn, train
 
 folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
@@ -25,6 +27,16 @@ def interrupt(model: Any, batch: Any) -> Any:
     return loss_fn(model, batch)
 
 
+def normalised(runtime: Runtime, part: slice) -> dict[str, Any]:
+    """One step of a batch norm on this rank's part of eight pictures: output, gradients, running statistics."""
+    pictures, weights = (torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(k)) + 10 for k in (0, 1))
+    x = pictures[part].requires_grad_()
+    norm = runtime.place(torch.nn.BatchNorm2d(4))
+    y = norm(x)
+    (y * weights[part]).sum().backward()
+    return {"y": y.detach(), "x": x.grad, "gain": norm.weight.grad, **norm.state_dict()}
+
+
 try:
     with start(Hardware(device="cpu", world=3)):
         pass
@@ -33,6 +45,8 @@ except ValueError as error:
 
 with start(Hardware(device="cpu", threads=1), seed=5) as runtime:
     train(here / "plain", plain=True, accumulate=1, runtime=runtime)
+    train(here / "normed", dropout=0, accumulate=1, runtime=runtime)
+    torch.save(normalised(runtime, slice(0, 5) if rank == 0 else slice(5, 8)), folder / f"uneven{rank}.pt")
     train(here / "alone", runtime=runtime)
     try:
         train(here / "resumed", loss=interrupt, runtime=runtime)

@@ -72,7 +72,16 @@ def test_a_weight_too_large_for_half_precision_is_not_written(tmp_path):
         ("{}", "its model card cannot be read"),
         ('{"format": 2, "app": "toy", "model": {}}', "has a card of format 2, this program reads up to 1; update it"),
         ('{"format": "x", "app": "toy", "model": {}}', "has a card of format x"),
-        ('{"format": 1, "app": "toy"}', "its model card is incomplete"),
+        ('{"format": 1, "app": "toy"}', "its model card is wrong or incomplete .*model"),
+        ('{"format": -1, "app": "toy", "model": {}}', "has a card of format -1"),
+        ('{"format": true, "app": "toy", "model": {}}', "has a card of format True"),
+        ('{"format": 1, "app": {}, "model": {}}', "wrong or incomplete \\(app is {}, wanted str\\)"),
+        ('{"format": 1, "app": "toy", "model": null}', "model is None"),
+        ('{"format": 1, "app": "toy", "model": {}, "scores": 5}', "scores is 5"),
+        ('{"format": 1, "app": "toy", "model": {}, "step": "x"}', "step is 'x', wanted int"),
+        ('{"format": 1, "app": "toy", "model": {}, "step": true}', "step is True, wanted int"),
+        ('{"format": 1, "app": "toy", "model": ' + "[" * 100_000 + "]" * 100_000 + "}", "cannot be read"),
+        ('{"format": 1, "app": "toy", "model": {"x": ' + "[" * 5000 + "]" * 5000 + "}}", "cannot be read"),
     ],
 )
 def test_a_card_that_is_not_ours_is_refused_in_one_sentence(tmp_path, text, sentence):

@@ -94,6 +94,10 @@ def test_a_state_of_another_app_or_a_newer_version_or_of_nobody_is_refused(tmp_p
     torch.save({"version": checkpoint.VERSION + 1, "app": "toy"}, path)
     with pytest.raises(ValueError, match=rf"has format {checkpoint.VERSION + 1}, this program reads up to"):
         checkpoint.load(path, "toy")
+    for version in ("9", None, [1], True):
+        torch.save({"version": version, "app": "toy"}, path)
+        with pytest.raises(ValueError, match="is not a run state of this project"):
+            checkpoint.load(path, "toy")
     for stranger in ({"weight": torch.zeros(2)}, [1, 2], torch.zeros(2)):
         torch.save(stranger, path)
         with pytest.raises(ValueError, match="is not a run state of this project"):

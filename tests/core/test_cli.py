@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from core import cli
+from core.files import owning
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,33 @@ def test_help_names_presets_and_every_field_with_its_sentence(capsys):
         assert words in shown
 
 
-def test_a_wrong_flag_suggests_the_right_one(capsys):
+def test_a_wrong_flag_suggests_the_right_one_once(capsys):
     with pytest.raises(SystemExit) as end:
         parse("tiny --fit.step 3")
     assert end.value.code == 2
-    assert "--fit.steps" in plain(capsys.readouterr().err)
+    said = plain(capsys.readouterr().err)
+    assert said.count("--fit.steps INT") == said.count("Optimizer steps in all.") == 1
+    assert "python -m apps.toy.train tiny --help" in said
 
 
-def test_a_preset_that_is_not_there_names_those_that_are(capsys):
-    with pytest.raises(SystemExit) as end:
+def test_a_preset_that_is_not_there_names_the_nearest_and_those_that_are():
+    with pytest.raises(ValueError, match=r"^'tinny' is no preset; did you mean tiny\? .* one of tiny, default,"):
         parse("tinny")
-    assert end.value.code == 2
-    assert "tiny" in plain(capsys.readouterr().err).replace("tinny", "")
+    with pytest.raises(ValueError, match=r"^a preset is missing; python -m apps\.toy\.train takes one of tiny,"):
+        parse("")
+
+
+@pytest.mark.parametrize(("value", "wanted"), [
+    (-1, "at least 0 and at most 4"), (4.5, "at least 0 and at most 4"), (float("nan"), "at least 0 and at most 4")])
+def test_a_number_outside_its_range_is_told_in_a_sentence(value, wanted):
+    with pytest.raises(ValueError, match=rf"^toy\.width is {value:g}; it must be {wanted}$"):
+        cli.within(Config(width=value), 0, 4, "width", of="toy.")
+    cli.within(Config(width=4), 0, 4, "width")
+
+
+def test_infinity_is_no_number_to_train_with():
+    with pytest.raises(ValueError, match="width is inf; it must be at least 0 and finite"):
+        cli.within(Config(width=float("inf")), 0, float("inf"), "width")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +139,18 @@ def test_the_config_lies_beside_the_run_and_another_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds a run with another width \\(9 there, 8 asked for\\); choose another"):
         cli.remember(Config(tmp_path), tmp_path)
     assert (tmp_path / "config.json").read_bytes() == before
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json cannot be read"):
+    for damaged in ("{", "[1]", "5", "[" * 100_000):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"config\.json cannot be read"):
+            cli.remember(Config(tmp_path), tmp_path)
+
+
+def test_a_run_that_is_going_on_keeps_its_config(tmp_path):
+    with owning(tmp_path):
         cli.remember(Config(tmp_path), tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another training is writing into"):
+        cli.remember(Config(tmp_path, width=9), tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
+    cli.remember(Config(tmp_path, width=9), tmp_path)  # it has ended and left nothing
+    assert (tmp_path / "config.json").read_bytes() != before

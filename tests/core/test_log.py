@@ -44,6 +44,26 @@ def test_going_on_from_a_step_drops_what_will_be_written_again_and_a_torn_line(t
     assert [record["step"] for record in log.read(tmp_path / "times.jsonl")] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", "5", "null", '{"step": "x"}', '{"step": 1.5}', '{"step": true}'])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(f'{{"event": "train", "step": 1}}\n{line}\n')
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 2 is no record"):
+        Log(tmp_path, step=1)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_without_stderr_there_is_no_bar_and_no_error(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        monkeypatch.setattr("sys.stderr", stream)
+        with Progress(3, "tiles") as bar:
+            bar.update(2)
+            bar.say("loss 0.5")
+            bar(3, 5)
+
+
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.floats(-1e30, 1e30) | st.integers(-(2**53), 2**53)))
 def test_what_is_written_is_read_back_to_six_digits(tmp_path_factory, values):
     folder = tmp_path_factory.mktemp("log")

@@ -5,8 +5,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from core import checkpoint, log
+from core import checkpoint, log, loop
 from core.loop import Fit
+from core.runtime import Runtime
 from tests.core.training import assert_same_run, loss_fn, train
 
 
@@ -104,10 +105,22 @@ def test_two_trainings_in_one_folder_are_refused(tmp_path):
         train(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["steps", "accumulate", "log_every", "save_every"])
-def test_options_that_make_no_sense_are_refused(name):
-    with pytest.raises(ValueError, match=rf"fit\.{name} is 0; it must be at least 1"):
-        Fit(**{name: 0})
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_gpu_says_that_the_loss_may_have_gone_wrong_before(device, tmp_path):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    said = loop._diverged(40, optimizer, tmp_path / "last.pt", Runtime(torch.device(device)))
+    assert ("not finite at or before step 40 (learning rate 0.5)" in said) == (device == "cuda")
+    assert ("not finite at step 40" in said) == (device == "cpu")
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), [
+    *[(name, 0, "at least 1") for name in ("steps", "accumulate", "log_every", "save_every")],
+    ("clip", -1.0, "at least 0"), ("clip", float("nan"), "at least 0"), ("clip", float("inf"), "at least 0 and finite"),
+    ("evaluate_every", -3, "at least 0"), ("average", 1.0, "at least 0 and at most 0.999999"),
+])
+def test_options_that_make_no_sense_are_refused(name, value, wanted):
+    with pytest.raises(ValueError, match=rf"fit\.{name} is {value:g}; it must be {wanted}$"):
+        Fit(**{name: value})
 
 
 def test_the_log_tells_the_schedule_and_the_times_lie_beside(alone):

@@ -28,16 +28,33 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_two_processes_end_with_the_weights_of_one(folder, tmp_path):
-    train(tmp_path, plain=True, accumulate=1)
-    one, two = (checkpoint.load(run / "last.pt", "toy") for run in (tmp_path, folder / "disk0" / "plain"))
+@pytest.mark.parametrize(("run", "options"), [("plain", {"plain": True}), ("normed", {"dropout": 0})])
+def test_two_processes_end_with_the_weights_of_one(folder, tmp_path, run, options):
+    train(tmp_path, **options, accumulate=1)
+    one, two = (checkpoint.load(out / "last.pt", "toy") for out in (tmp_path, folder / "disk0" / run))
     for kind in ("model", "average"):
+        assert one[kind].keys() == two[kind].keys()
         for name, tensor in one[kind].items():
             torch.testing.assert_close(tensor, two[kind][name], rtol=0, atol=1e-6)
-    records = [log.read(run / "log.jsonl") for run in (tmp_path, folder / "disk0" / "plain")]
+    records = [log.read(out / "log.jsonl") for out in (tmp_path, folder / "disk0" / run)]
     for alone, together in zip(*records, strict=True):
         assert alone.pop("event") == together.pop("event")
         assert alone == pytest.approx(together, rel=1e-4)
+
+
+def test_batch_norm_over_uneven_parts_is_that_of_the_whole(folder):
+    pictures, weights = (torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(k)) + 10 for k in (0, 1))
+    norm, x = torch.nn.BatchNorm2d(4), pictures.requires_grad_()
+    y = norm(x)
+    (y * weights).sum().backward()
+    parts = [torch.load(folder / f"uneven{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert len(parts[0]["y"]) != len(parts[1]["y"])
+    for name, whole in (("y", y), ("x", x.grad)):
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(parts[0]["gain"] + parts[1]["gain"], norm.weight.grad, rtol=1e-5, atol=1e-4)
+    for name, tensor in norm.state_dict().items():
+        for part in parts:
+            torch.testing.assert_close(part[name], tensor, rtol=0, atol=1e-6)
 
 
 def test_evaluation_counts_each_sample_once(folder):

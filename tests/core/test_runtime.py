@@ -82,6 +82,12 @@ def test_a_placed_model_keeps_its_numbers():
     assert torch.equal(placed.weight, weight)
 
 
+@pytest.mark.parametrize("name", ["threads", "world"])
+def test_hardware_that_makes_no_sense_is_refused(name):
+    with pytest.raises(ValueError, match=rf"hardware\.{name} is -1; it must be at least 0"):
+        Hardware(**{name: -1})
+
+
 def test_precision_is_what_was_asked_for():
     with start(Hardware(device="cpu", precision="bfloat16")) as runtime, runtime.precision():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from core import card as cards
-from core.weights import find, published, push
+from core.weights import find, published, push, ship
 
 ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -127,6 +127,11 @@ def model(tmp_path) -> Path:
         scores={"split": "test", "auroc": 0.975, "by_group": {"a": 0.9}, "shown": True}, date="2026-11-24", name="Tiny",
     )  # fmt: skip
     return cards.write(tmp_path / "made" / "toy.safetensors", {"w": torch.arange(6.0)}, card)
+
+
+def with_card(path: Path, **changes) -> Path:
+    """A model whose card holds these values; its app is that of `table`'s folder."""
+    return cards.write(path, {"w": torch.arange(4.0)}, cards.Card(**{"app": "app", "model": {}, **changes}))
 
 
 def write_table(folder: Path, text: str) -> Path:
@@ -362,6 +367,56 @@ def test_push_without_a_right_to_write_and_without_a_hub(hub, model, monkeypatch
     with pytest.raises(ConnectionError, match="cannot be reached"):
         push(model, "me/new", token="hf_write")
     assert hub.repos == {}
+
+
+def test_what_was_shipped_is_found_by_its_name(table, tmp_path):
+    scores = {"val": {"auroc": 0.98765432, "n": 7, "p 50%": 0.5, "best": "high", "nan": float("nan"), "by": {"a": 1}},
+              "words": {"a": "b"}, "split": "test"}  # fmt: skip
+    made = with_card(tmp_path / "m.safetensors", scores=scores, licence='MIT "new"\n\t[x]')
+    to = ship(made, table.parent, name="new-1")
+    assert find("new-1", app="app", table=table) == to
+    entry = published(table)["new-1"]
+    assert entry.scores == {"val": {"auroc": 0.987654, "n": 7, "p 50%": 0.5}}  # numbers only
+    assert entry.licence == 'MIT "new"\n\t[x]'
+    assert published(table)["default"].scores == {"auroc": 0.975}
+    assert find("default", app="toy", table=table).name == "toy.safetensors"
+    assert list(published(table)) == ["default", "large", "new-1"]
+
+
+@pytest.mark.parametrize(("name", "scores"), [
+    ("../../../evil", {}), ("my model", {}), ("", {}), ("a.b", {}), ("/evil", {}), ("a\nb", {}),
+    ("fine", {"my val": {"auroc": 0.5}}), ("fine", {"a]\n[b": {"auroc": 0.5}}),
+])  # fmt: skip
+def test_a_name_that_could_not_stand_in_the_table_ships_nothing(table, tmp_path, name, scores):
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    made = with_card(tmp_path / "m.safetensors", scores=scores)
+    with pytest.raises(ValueError, match="can be no name"):
+        ship(made, table.parent, name=name)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p != made} == before
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_when_one_of_the_two_files_cannot_be_written_the_old_pair_works(table, tmp_path, monkeypatch, call):
+    ship(with_card(tmp_path / "old.safetensors", step=1), table.parent)
+    old, calls, replace = find("default", app="app", table=table).read_bytes(), [], os.replace
+
+    def fail(*paths):
+        calls.append(paths)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        ship(with_card(tmp_path / "new.safetensors", step=2), table.parent)
+    assert len(calls) >= call
+    assert find("default", app="app", table=table).read_bytes() == old
+
+
+def test_what_is_no_name_is_told(table):
+    for weights in (None, 5, "~nobody-of-this-name/x"):
+        with pytest.raises(ValueError, match="names no weights"):
+            find(weights, app="toy", table=table)
 
 
 def test_show_prints_the_card_and_refuses_other_files(model):

@@ -34,10 +34,11 @@ def sample(index: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
 class Net(nn.Module):
     """A convolution and a linear layer; unless `plain`, with all that makes a resume hard."""
 
-    def __init__(self, plain: bool = False) -> None:
+    def __init__(self, plain: bool = False, dropout: float = 0.3) -> None:
         super().__init__()
-        hard = [] if plain else [nn.BatchNorm2d(8), nn.Dropout(0.3)]
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), *hard, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        hard = [] if plain else [nn.BatchNorm2d(8), nn.Dropout(dropout)]
+        conv = nn.Conv2d(3, 8, 3, bias=plain)  # batch norm takes a bias away, and its gradient would be rounding only
+        self.body = nn.Sequential(conv, *hard, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
         self.head = nn.Linear(32, CLASSES)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -69,6 +70,7 @@ def train(
     steps: int = 40,
     total: int = 40,
     plain: bool = False,
+    dropout: float = 0.3,
     workers: int = 0,
     accumulate: int = 2,
     clip: float = 1.0,
@@ -89,7 +91,7 @@ def train(
     """
     with nullcontext(runtime) if runtime else start(Hardware(device="cpu", threads=1), seed=5) as runtime:
         torch.manual_seed(5)
-        model = runtime.place(Net(plain))
+        model = runtime.place(Net(plain, dropout))
         optimizer = adamw([(model.body, lr), (model.head, 2 * lr)], weight_decay=0.01)
         if before:
             before(runtime, model, optimizer)

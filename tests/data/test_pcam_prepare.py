@@ -155,6 +155,9 @@ def test_h5_files_are_packed(web, tmp_path):
     assert all((pack.image(packed, i) == TILES[i]).all() for i in range(6))
     few = pack.read_npz(pack_folder(tmp_path / "raw", tmp_path / "few", limit=2)[0])
     assert len(few["label"]) == 2
+    for limit in (0, -3):
+        with pytest.raises(ValueError, match="at least 1 tile"):
+            pack_folder(tmp_path / "raw", tmp_path / "none", limit=limit)
 
 
 def test_a_kaggle_folder_is_packed_as_the_app_deals_it(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -145,6 +146,14 @@ def test_compose_says_what_it_cannot_do(tmp_path):
         compose(TILES, "test", tmp_path / "x", 20)
     with pytest.raises(ValueError, match="cannot be made"):
         compose(TILES, "test", tmp_path / "x", 2, normal=2)
+    for wrong in ({"slides": -1}, {"slides": 10**8}, {"seed": -1}, {"limit": 0}, {"limit": -5}, {"normal": -1}):
+        with pytest.raises(ValueError, match=r"make no slides|cannot be made|too few tiles"):
+            compose(TILES, "test", tmp_path / "x", **{"slides": 2, **wrong})
+    with np.load(TILES / "pcam_test.npz") as file:
+        np.savez(tmp_path / "pcam_bad.npz", **{**file, "webp": np.zeros_like(file["webp"])})
+    with pytest.raises(ValueError, match=r"pcam_bad\.npz is damaged: tile \d+ is not a readable picture"):
+        compose(tmp_path, "bad", tmp_path / "y", 2)
+    (tmp_path / "pcam_bad.npz").unlink()
     run = subprocess.run(
         [sys.executable, "-m", "data.slides.compose", "--tiles", str(tmp_path), "--out", str(tmp_path / "x")],
         cwd=ROOT, capture_output=True, text=True,
@@ -153,6 +162,21 @@ def test_compose_says_what_it_cannot_do(tmp_path):
     assert run.stderr.startswith("error: ")
     assert "is not there" in run.stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["slide_01.tif", "slide_01.npz", "composites.json"])
+def test_a_full_disk_names_the_file_and_leaves_none_behind(tmp_path, monkeypatch, name):
+    replace = os.replace
+
+    def full(source, to):
+        if Path(to).name == name:
+            raise OSError(28, "No space left on device")
+        replace(source, to)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=f"{name} cannot be written: No space left"):
+        compose(TILES, "val", tmp_path, 1)
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".") or p.name in (name, "composites.json")]
 
 
 def wheel(path: Path, data: bytes, member: str = prepare.MEMBER) -> Path:

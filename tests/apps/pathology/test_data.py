@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from apps.pathology import data
+from data.pcam import pack, prepare
 
 images = st.integers(0, 2**32 - 1).map(lambda s: np.random.default_rng(s).integers(0, 256, (96, 96, 3), np.uint8))
 
@@ -90,6 +91,48 @@ def write(path, **arrays):
 def test_bad_npz_is_told_in_a_sentence(tmp_path, spoil, says):
     with pytest.raises(ValueError, match=says):
         data.read(spoil(tmp_path), "val")
+
+
+@pytest.mark.parametrize("change", [
+    {"offsets": np.int64(3)}, {"label": np.uint8(1)},
+    {"offsets": np.zeros(0, np.int64), "label": np.zeros(0, np.uint8)},
+    {"label": np.array(["a"] * 32)}, {"scanner_group": np.zeros(2, np.uint8)}, {"label": np.full(32, 256)},
+    {"offsets": np.arange(33)[::-1]}, {"offsets": np.arange(-1, 32)}, {"label": np.full(32, 0.5)},
+])
+def test_arrays_that_do_not_fit_each_other_are_told_by_both_readers(tmp_path, change):
+    with np.load(data.SAMPLE / "pcam_val.npz") as file:
+        np.savez(tmp_path / "pcam_val.npz", **{**file, **change})
+    for read in (lambda: data.read(tmp_path, "val"), lambda: pack.read_npz(tmp_path / "pcam_val.npz")):
+        with pytest.raises(ValueError, match=r"pcam_val\.npz is damaged"):
+            read()
+
+
+@pytest.mark.parametrize(("x", "y", "says"), [
+    (None, np.zeros(4), "damaged"),
+    (np.zeros((4, 96, 96, 3), np.uint8), None, "damaged"),
+    (np.zeros((4, 96, 96, 3), np.float32), np.zeros(4), "float32"),
+    (np.zeros((4, 96, 96, 3), np.uint8), np.arange(4) * 9, "other labels than 0 and 1"),
+    (np.zeros((4, 96, 96, 3), np.uint8), 7, "has the shape"),
+])
+def test_h5_files_of_another_kind_are_told_by_both_readers(tmp_path, x, y, says):
+    for name, content in (("x", x), ("y", y)):
+        with h5py.File(tmp_path / f"camelyonpatch_level_2_split_valid_{name}.h5", "w") as file:
+            if content is None:
+                file.create_group(name)
+            else:
+                file[name] = content
+    for read in (lambda: data.read(tmp_path, "val"), lambda: prepare.pack(tmp_path, tmp_path / "out")):
+        with pytest.raises(ValueError, match=says) as caught:
+            read()
+        assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"id,label\n\xff,1\n", b'id,label\n"' + b"x" * 200_000 + b'",1\n'])
+def test_a_kaggle_list_that_cannot_be_read_is_named_by_both_readers(tmp_path, content):
+    (tmp_path / "train_labels.csv").write_bytes(content)
+    for read in (lambda: data.read(tmp_path, "val"), lambda: prepare.pack(tmp_path, tmp_path / "out")):
+        with pytest.raises(ValueError, match=r"train_labels\.csv is not a readable table"):
+            read()
 
 
 def test_a_pickle_inside_an_npz_is_not_run(tmp_path):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from apps import pathology
-from apps.pathology import calibration, data, evaluate, predict
+from apps.pathology import calibration, data, evaluate, predict, report
+from apps.pathology.composite import score_composites
 from apps.pathology.report import table
 from core import card
 
@@ -59,6 +60,29 @@ def test_the_table_says_what_the_file_says(results):
     assert f"**{section['test']['auroc']['value']:.4f}**" in text
     assert f"colour statistics alone {section['test']['colour']['auroc']['value']:.4f}" in text
     assert section["test"]["command"] in text
+    assert f"answered and wrong {section['test']['abstention']['answered_and_wrong']:.1%}" in text
+    within = section["test"]["within_scanner_group"]["1"]
+    (row,) = (line for line in text.splitlines() if "within scanner group 1" in line)
+    assert f"colour {within['colour']['auroc']['value']:.4f} (" in row
+    assert f"{within['auroc']['value']:.4f}" in row
+
+
+def test_the_table_names_the_file_of_each_number(results, tmp_path, monkeypatch):
+    """Scores lie in results.json, speeds beside the benchmarks; what was never measured has no row."""
+    section = json.loads(results.read_text())
+    slide = json.loads((report.BENCHMARKS / "slide_throughput.json").read_text())
+    text = table(section)
+    assert f"Made by `{section['test']['command']}`; these numbers are in [results.json](RESULTS)." in text
+    assert f"`{slide['command']}`; these numbers are in [benchmarks/results](BENCHMARKS)" in text
+    assert f"{slide['tiles_per_second']['scoring']['median']:.0f} against " in text
+    assert f"peak memory {slide['peak_rss_mib']} MiB" in text
+    for group in section["test"]["within_scanner_group"].values():
+        del group["colour"]  # as older files have it
+    monkeypatch.setattr(report, "BENCHMARKS", tmp_path)
+    text = table(section)
+    assert "within scanner group 1" in text
+    assert "OpenSlide" not in text
+    assert "BENCHMARKS" not in text
 
 
 def test_calibration_is_written_into_the_card_and_changes_nothing_else(tmp_path):
@@ -72,6 +96,64 @@ def test_calibration_is_written_into_the_card_and_changes_nothing_else(tmp_path)
     assert new.settings["calibrated_on"] == "pcam_train"
     assert new.settings["calibration"]["n"] == 64
     assert (new.model, new.data, new.commit) == (old.model, old.data, old.commit)
+
+
+def test_what_is_published_is_not_calibrated(tmp_path, monkeypatch):
+    shipped = predict.find("default")
+    before = shipped.read_bytes()
+    monkeypatch.setenv("WUNDERKAMMER_CACHE", str(tmp_path))
+    fetched = tmp_path / "weights" / "hub" / "m.safetensors"
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(before)
+    for name in ("default", str(shipped), str(fetched)):
+        with pytest.raises(ValueError, match="is published and must stay"):
+            evaluate.Calibrate(name, folder="sample").run()
+    assert shipped.read_bytes() == fetched.read_bytes() == before
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    ("{", "no readable file"), ("[]", "other JSON"), ('{"slides": [{}]}', "other JSON"), ("[" * 100_000, "no readable"),
+    (None, "no readable file"),
+])
+def test_a_file_that_cannot_take_the_results_is_refused_before_the_work(tmp_path, monkeypatch, content, says):
+    def work(*args, **options):
+        raise AssertionError("work was done")
+
+    monkeypatch.setattr(predict, "load", work)
+    monkeypatch.setattr(data, "read", work)
+    out = tmp_path / "r.json"
+    if content is None:
+        out.mkdir()
+    else:
+        out.write_text(content)
+    for command in (evaluate.Test(out=out), evaluate.Models(("default",), out=out),
+                    evaluate.Cross(("a", "b"), out=out), evaluate.Slides(tmp_path, out=out)):
+        with pytest.raises(ValueError, match=says) as caught:
+            command.run()
+        assert str(out) in str(caught.value)
+    if content is not None:
+        assert out.read_text() == content
+
+
+def test_a_table_of_other_results_or_none_is_told(tmp_path):
+    (tmp_path / "r.json").write_text('{"test": {"n": 3}}')
+    with pytest.raises(ValueError, match="other results"):
+        evaluate.Table(tmp_path / "r.json").run()
+    with pytest.raises(ValueError, match="is not there"):
+        evaluate.Table(tmp_path / "none.json").run()
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    ("{}", "no list of composite slides .*split"), ("[]", "no list of"), ("{", "no list of"),
+    ('{"slides": [{}], "split": "x", "seed": 0}', "no list of .*slide"),
+    ('{"slides": [], "split": "x", "seed": 0}', "lists no slide"),
+    ('{"slides": [{"slide": "a", "truth": "b"}], "split": "x", "seed": 0}', "b is not a readable npz"),
+])
+def test_a_damaged_list_of_composites_is_named(tmp_path, content, says):
+    (tmp_path / "composites.json").write_text(content)
+    with pytest.raises(ValueError, match=says) as caught:
+        score_composites(None, tmp_path)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_composite_slides_agree_with_their_tiles(tmp_path):

@@ -140,5 +140,13 @@ def test_centre_is_the_middle_third():
 def test_unknown_backbones_get_a_sentence():
     with pytest.raises(ValueError, match="not known"):
         build(ModelConfig("lite1"))
-    with pytest.raises(ValueError, match="vanish"):
-        build(ModelConfig(side=8))
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"side": 8}, "side is 8; it must lie between 32 and 512"), ({"side": 10**6}, "side"), ({"growth": 0}, "growth"),
+    ({"growth": 65}, "growth"), ({"dropout": 7}, "dropout"), ({"dropout": float("nan")}, "dropout"),
+    ({"drop_path": -0.1}, "drop_path"),
+])
+def test_a_net_that_makes_no_sense_is_told(change, says):
+    with pytest.raises(ValueError, match=rf"model\.{says}"):
+        ModelConfig(**change)

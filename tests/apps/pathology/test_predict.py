@@ -10,6 +10,9 @@ import pytest
 from apps import pathology
 from apps.pathology import data, predict
 from apps.pathology.calibration import auroc, ece
+from apps.pathology.reader import open_slide
+from apps.pathology.shelf import SAMPLE
+from apps.pathology.slide import Grid
 from core import card
 
 
@@ -39,7 +42,7 @@ def test_the_three_lines_of_the_readme(predictor, images):
 def test_one_image_a_list_and_an_array_agree(predictor, images):
     together = predictor(images[:5]).probability
     np.testing.assert_array_equal(predictor(list(images[:5])).probability, together)
-    np.testing.assert_allclose(predictor(images[2]).probability, together[2:3], atol=2e-2)
+    np.testing.assert_array_equal(predictor(images[2]).probability, together[2:3])
 
 
 def test_company_does_not_matter(predictor, images):
@@ -51,7 +54,8 @@ def test_company_does_not_matter(predictor, images):
 
 def test_precisions_agree(images):
     exact, fast = (pathology.load(precision=p)(images).probability for p in ("float32", "bfloat16"))
-    assert np.abs(exact - fast).mean() < 0.03
+    assert np.abs(exact - fast).mean() < 0.015  # measured 0.0075, on all test tiles 0.0048
+    assert np.abs(exact - fast).max() < 0.06  # measured 0.031
 
 
 def test_symmetries_make_it_invariant(images):
@@ -88,7 +92,25 @@ def test_a_picture_and_a_slide_of_it_get_the_same_answer(predictor, tmp_path, mp
     result = exact.slide(tmp_path / "slide.png", mpp=mpp)
     seen = result.heatmap[7, 7]
     assert np.isfinite(seen)
-    assert abs(float(exact(picture, mpp=mpp).probability[0]) - float(seen)) < 0.02
+    # The two lie up to a pixel's fraction apart, so single values differ by up to 4 of 255; measured 0.0003.
+    assert abs(float(exact(picture, mpp=mpp).probability[0]) - float(seen)) < 0.002
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_a_cell_of_a_slide_gets_just_the_answer_of_its_tile(precision):
+    """Every cell of the sample slide, to the last bit: one model, one calibration, one abstention."""
+    predictor = pathology.load(precision=precision)
+    path = SAMPLE / "synthetic.tif"
+    result = predictor.slide(path)
+    scored = np.isfinite(result.heatmap)
+    with open_slide(path) as reader:
+        grid = Grid(reader.size, reader.need_mpp(), result.stride)
+        tiles = [grid.read(reader, slice(row, row + 1), slice(column, column + 1))[0, 0]
+                 for row, column in np.argwhere(scored).tolist()]
+    answer = predictor(tiles)
+    assert len(answer) > 250
+    np.testing.assert_array_equal(answer.probability, result.heatmap[scored])
+    np.testing.assert_array_equal(answer.uncertain, result.uncertain[scored])
 
 
 @pytest.mark.parametrize(("bad", "says"), [
@@ -106,7 +128,19 @@ def test_bad_images_get_a_sentence(predictor, bad, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 1e9])
+@pytest.mark.parametrize("bad", [None, 5, "tile.png", (i for i in range(3)), {"a": 1}, object()])
+def test_what_is_no_image_is_told(predictor, bad):
+    with pytest.raises(ValueError, match=r"no image|wanted"):
+        predictor(bad)
+
+
+def test_a_pillow_picture_is_an_image(images):
+    from PIL import Image
+
+    np.testing.assert_array_equal(predict.as_tiles(Image.fromarray(images[0])), images[:1])
+
+
+@pytest.mark.parametrize("mpp", [0.0, -1.0, float("nan"), 1e9, "0.5", True, [0.5]])
 def test_absurd_resolutions_are_refused(predictor, images, mpp):
     with pytest.raises(ValueError, match="mpp"):
         predictor(images[:1], mpp=mpp)
@@ -176,6 +210,61 @@ def test_a_card_that_describes_no_model(tmp_path):
         pathology.load(spoiled(tmp_path, {"model": {"backbone": "p4m"}}))
 
 
+@pytest.mark.parametrize(("change", "says"), [
+    ({"backbone": 5}, "backbone is 5, wanted str"),
+    ({"backbone": "nonesuch"}, "not known"),
+    ({"side": 128.5}, r"side is 128\.5, wanted int"),
+    ({"side": 10**6}, "between 32 and 512"),
+    ({"backbone": "p4m", "growth": 100_000}, "between 1 and 64"),
+    ({"dropout": float("nan")}, "dropout is nan"),
+    ({"dropout": 7}, "between 0 and 1"),
+    ({"drop_path": "a"}, "drop_path is 'a'"),
+    ({"pool": "zzz"}, "pool is 'zzz'"),
+])
+def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, predictor, change, says):
+    file = spoiled(tmp_path, {"model": {**predictor.card.model, **change}})
+    with pytest.raises(ValueError, match=f"spoiled.*describes no model known here .*{says}"):
+        pathology.load(file)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({"calibration": "x"}, "'x' stands where"),
+    ({"calibration": None}, "None stands where"),
+    ({"calibration": {"evil": 1}}, "'evil' is not known"),
+    ({"calibration": {"kind": "magic"}}, "kind is 'magic'"),
+    *(({"calibration": {"scale": scale}}, "scale is") for scale in ("a", [1, 2], float("nan"), -5, 1e308, True, 0)),
+    ({"calibration": {"bias": float("inf")}}, "bias is inf"),
+    ({"doubts": None}, "NoneType"),
+    ({"doubts": [[0.1]]}, "unpack"),
+    ({"doubts": "abc"}, "'a'"),
+    ({"doubts": ["a", "b"]}, "'a'|shape"),
+    ({"doubts": [[], []]}, "at least one"),
+    ({"doubts": [[[1]], [[1]]]}, "shape"),
+    ({"doubts": [[5.0], [9.0]]}, "wanted 0 to 1"),
+    ({"doubts": [[None], [0.1]]}, "not finite"),
+])
+def test_a_card_whose_calibration_makes_no_sense_is_told(predictor, change, says):
+    sheet = dataclasses.replace(predictor.card, settings={**predictor.card.settings, **change})
+    with pytest.raises(ValueError, match=f"no sound calibration .*({says})"):
+        predict.Predictor(None, sheet)  # before any work with the net
+
+
+def test_a_card_without_doubts_is_told(predictor):
+    settings = {key: value for key, value in predictor.card.settings.items() if key != "doubts"}
+    with pytest.raises(ValueError, match=r"no sound calibration .*doubts"):
+        predict.Predictor(None, dataclasses.replace(predictor.card, settings=settings))
+
+
+def test_an_unknown_precision_or_risk_is_told():
+    with pytest.raises(ValueError, match="precision is 'float64'; use auto"):
+        pathology.load(precision="float64")
+    for alpha in ("x", None, True, float("nan")):
+        with pytest.raises(ValueError, match="alpha is"):
+            pathology.load(alpha=alpha)
+    with pytest.raises(ValueError, match="None names no weights"):
+        pathology.load(None)
+
+
 def test_the_risk_can_be_chosen(images):
     careful, bold = (pathology.load(alpha=a) for a in (0.01, 0.3))
     assert careful.conformal.alpha == 0.01
@@ -211,12 +300,17 @@ def test_loading_is_quick_once_torch_is_there():
 
 @pytest.mark.real_data
 def test_the_shipped_model_scores_what_it_claims(real_data_root, predictor):
-    """On every fourth test tile: within what sampling allows; the whole test is `evaluate test`."""
+    """All 1,200 test tiles, in float32 and as a user gets them: the claim, and above what the room promises."""
     claimed = json.loads((predict.TABLE.parent / "results.json").read_text())["test"]
     assert claimed["sha256_weights"] == predictor.sha256
     test = data.read(real_data_root / "pcam", "test")
-    quarter = test.where(np.arange(len(test)) % 4 == 0)
-    probability = predictor(quarter.stack()).probability
-    # Four standard deviations of an AUROC of 0.97 to 0.99 on 300 tiles.
-    assert auroc(probability, quarter.labels) > claimed["auroc"]["value"] - 0.03
-    assert ece(probability, quarter.labels) < claimed["ece"]["value"] + 0.06
+    assert len(test) == claimed["n"] == 1200
+    images = test.stack()
+    for judge in (pathology.load(precision="float32"), predictor):
+        probability = judge(images).probability
+        area, error = auroc(probability, test.labels), ece(probability, test.labels)
+        assert area >= 0.970
+        assert error <= 0.030
+        # Between bfloat16 and float32, and so between kinds of CPU, the one differs by 0.0005, the other by 0.005.
+        assert area == pytest.approx(claimed["auroc"]["value"], abs=0.002)
+        assert error == pytest.approx(claimed["ece"]["value"], abs=0.01)

@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from scipy.special import expit
 
 from apps import pathology
 from apps.pathology import data
+from apps.pathology.data import Augment
 from apps.pathology.model import ModelConfig
-from apps.pathology.train import PRESETS, loss_fn, train
+from apps.pathology.train import PRESETS, Config, Data, Optimise, loss_fn, train
 from core import card
 from core.log import read
 from core.loop import Fit
 
 ROOT = Path(__file__).parents[3]
+NAN, INF = float("nan"), float("inf")
 
 
 def command(*words, **options):
@@ -76,6 +79,29 @@ def test_another_configuration_does_not_continue_a_run(run):
     assert "Traceback" not in done.stderr
 
 
+def test_a_second_training_leaves_the_config_of_the_first(tmp_path):
+    tiny = replace(PRESETS["tiny"][1], out=tmp_path)
+    (tmp_path / "config.json").write_text("of the first")
+    with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another training is writing into"):
+        train(replace(tiny, seed=7))
+    assert (tmp_path / "config.json").read_text() == "of the first"
+
+
+def test_the_folder_is_held_from_the_config_to_the_end(tmp_path, monkeypatch):
+    """While the tiles are read, which is before `fit`, another process could neither write a config nor train."""
+    from apps.pathology import train as room
+
+    def refused(config):
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".lock", timeout=0).acquire()
+        raise KeyError("seen")
+
+    monkeypatch.setattr(room, "read_tiles", refused)
+    with pytest.raises(KeyError, match="seen"):
+        train(replace(PRESETS["tiny"][1], out=tmp_path))
+    FileLock(tmp_path / ".lock", timeout=0).acquire().lock.release()
+
+
 def test_ctrl_c_loses_nothing(run, tmp_path):
     """Interrupted once, and gone on with by the same command, the log is that of the undisturbed run."""
     out = tmp_path / "run"
@@ -115,6 +141,8 @@ def test_help_is_a_page_and_a_wrong_flag_is_put_right():
     (("--hardware.device", "tpu"), "device"),
     (("--hardware.world", "2"), "torchrun"),
     (("--start", "nothing.safetensors"), "not there"),
+    (("--augment.shift", "30"), "augment.shift is 30; it must be at least 0"),
+    (("--start", "default"), "is a model of another shape"),
 ])
 def test_bad_input_gets_one_sentence(tmp_path, words, says):
     done = command("tiny", "--out", tmp_path / "run", *words)
@@ -124,8 +152,28 @@ def test_bad_input_gets_one_sentence(tmp_path, words, says):
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
+def test_a_preset_that_another_must_come_before_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny, default = PRESETS["tiny"][1], PRESETS["default"][1]
+    with pytest.raises(ValueError, match=r"^runs/pathology/lite0 holds no model yet; run "
+                                         r"`python -m apps\.pathology\.train lite0` first$"):
+        train(replace(tiny, out=tmp_path / "run", start=default.start))
+
+
+@pytest.mark.parametrize(("make", "name", "value"), [
+    (Optimise, "lr", -1e-3), (Optimise, "head_lr", NAN), (Optimise, "weight_decay", INF), (Optimise, "warmup", -1),
+    (Optimise, "smoothing", 1.5), (Augment, "stain", -0.1), (Augment, "sharpness", NAN), (Augment, "shift", -1),
+    (Augment, "shift", 5), (Data, "batch", 0), (Data, "workers", -1), (Data, "scanner", 2), (ModelConfig, "growth", 0),
+    (ModelConfig, "dropout", NAN), (ModelConfig, "drop_path", 1.0), (Config, "trust", 7.0), (Config, "mixup", -0.5),
+    (Config, "seed", -1),
+])
+def test_numbers_that_make_no_sense_are_refused(make, name, value):
+    with pytest.raises(ValueError, match=rf"{name} is {value:g}; it must be at least "):
+        make(**{name: value})
+
+
 def test_two_processes_train_the_same_model(tmp_path):
-    """torchrun with two processes and the same global batch; without dropout, as batch norm sees half a batch each."""
+    """torchrun with two processes and the same global batch; without dropout."""
     words = ["tiny", "--fit.steps", "2", "--fit.log-every", "1", "--model.dropout", "0", "--hardware.world", "2"]
     done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr",
                            "127.0.0.1", "--master-port", "29533", "-m", "apps.pathology.train", *words, "--out",
