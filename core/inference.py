@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ def ready(net: nn.Module, device: torch.device, precision: Precision = "auto", *
     """A copy of a net for inference on a device, channels_last, without gradients; the original is untouched.
 
     Args:
-        precision: auto takes bfloat16 where the hardware has it.
+        precision: auto takes bfloat16 where the hardware has it; another name is a ValueError.
         example: inputs on the CPU on which the folded net is compared with the original.
     """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision is {precision!r}; use {', '.join(get_args(Precision))}")
     if precision == "auto":
         precision = "bfloat16" if bfloat16_pays(device.type) else "float32"
     net = folded(net, example)

@@ -27,7 +27,7 @@ is that of the player who has just moved:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -81,7 +81,7 @@ class BoardGame(gymnasium.Env[Observation, int]):
     why. At the end, `info["margin"]` is the first player's.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  (as gymnasium has it)
 
     def __init__(self, game: str = "go", board_size: int | tuple[int, int] | None = None, komi: float = 7.0, *,
                  ko: int = SUPERKO, suicide: bool = True, opponent: str | Opponent | None = None,
@@ -89,7 +89,8 @@ class BoardGame(gymnasium.Env[Observation, int]):
         if not (opponent is None or opponent == "random" or callable(opponent)):
             raise ValueError(f'opponent is {opponent!r}; None, "random" or a function is wanted')
         self.spec_of_game = spec(game, board_size, komi=komi, ko=ko, suicide=suicide)
-        self.observation_space, self.action_space = _spaces(self.spec_of_game)
+        spaces: tuple[Any, Any] = _spaces(self.spec_of_game)
+        self.observation_space, self.action_space = spaces
         self.render_mode, self.opponent, self.learner = render_mode, opponent, 0
         self.history = np.zeros(_limit(self.spec_of_game) + 2, np.uint64)
         self.mask = np.zeros(self.spec_of_game.actions, np.int8)
@@ -233,7 +234,7 @@ class Boards(VectorEnv[Observation, np.ndarray, np.ndarray]):
     `info["illegal"]` is an int8 (n,): codes of `apps.go.state.REASONS`, 0 for legal moves.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
     def __init__(self, num_envs: int = 1, game: str = "go", board_size: int | tuple[int, int] | None = None,
                  komi: float = 7.0, *, ko: int = SUPERKO, suicide: bool = True) -> None:  # fmt: skip

@@ -53,7 +53,8 @@ class Test:
                 bar.update(begin + len(b["move"]))
         table = {name: np.concatenate(parts) for name, parts in columns.items()}
         games = len(np.unique(positions.game))
-        section = {"n": len(positions), "games": games, "split": positions.name, "sha256": positions.sha256,
+        section: dict[str, Any] = {
+                   "n": len(positions), "games": games, "split": positions.name, "sha256": positions.sha256,
                    "model": player.card.name, "sha256_weights": player.sha256, "precision": player.precision,
                    "device": describe(player.device),
                    **{name: _by_game(values, positions.game) for name, values in table.items()}}

@@ -20,7 +20,7 @@ def _cache() -> str:
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = _cache()
+    setattr(numba.config, "CACHE_DIR", _cache())  # noqa: B010  (its type stubs do not know it)
 
 
 def jit(function: Any) -> Any:

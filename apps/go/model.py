@@ -70,7 +70,9 @@ class Block(nn.Module):
         super().__init__()
         self.first, self.second = conv(channels, channels), conv(channels, channels)
         self.whole = nn.Linear(3 * channels, channels) if pools else None
-        nn.init.zeros_(self.second[1].weight)  # a block begins as the identity (Goyal et al. 2017)
+        norm = self.second[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)  # a block begins as the identity (Goyal et al. 2017)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)

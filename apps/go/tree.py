@@ -53,7 +53,7 @@ class Tree(NamedTuple):
     """(G,) int32: nodes in use."""
     history: np.ndarray
     """(G, H) uint64: the keys of the games so far, with room for the path that is looked at."""
-    count: np.ndarray
+    known: np.ndarray
     """(G,) int32: keys in use, the root's the last."""
 
 
@@ -158,7 +158,7 @@ def legal(spec: Spec, tree: Tree, g: int, node: int, mask: np.ndarray) -> None:
     while above:
         depth += 1
         above = tree.parent[g, above]
-    count, above = tree.count[g] + depth, node
+    count, above = tree.known[g] + depth, node
     for i in range(depth):
         tree.history[g, count - 1 - i] = tree.keys[g, above]
         above = tree.parent[g, above]

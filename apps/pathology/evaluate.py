@@ -10,10 +10,7 @@ python -m apps.pathology.evaluate calibrate A     calibration of a trained model
 
 from __future__ import annotations
 
-import datetime
 import json
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,14 +20,15 @@ import tyro
 
 from apps.pathology import calibration, data, predict
 from apps.pathology.predict import Predictor
-from core import cli
+from core import cli, results
 from core.fetch import cache_folder
-from core.files import publishing, write
+from core.files import write
 from core.log import Progress
 from core.runtime import describe
 
 ROOM = Path(__file__).parent
 RESULTS = ROOM / "results.json"
+PROGRAM = "apps.pathology.evaluate"
 NAMES = {
     "auroc": calibration.auroc, "auprc": calibration.auprc, "accuracy": calibration.accuracy,
     "sensitivity_at_95_specificity": lambda p, y: calibration.sensitivity_at_specificity(p, y, 0.95),
@@ -54,7 +52,7 @@ class Test:
     """The file of results; figures go to `figures` beside it."""
 
     def run(self) -> None:
-        _results(self.out)
+        results.read(self.out)
         predictor = predict.load(self.weights, precision=self.precision)
         root = data.folder(self.folder)
         test = data.read(root, "test")
@@ -81,7 +79,7 @@ class Test:
                 for group in np.unique(test.scanner) for mine in [test.scanner == group]},
             "saliency": _saliency(predictor, test),
         }
-        _record(self.out, "test", section)
+        results.record(self.out, "test", section, PROGRAM)
         _figures(self.out.parent / "figures", predictor, test, logits, probability, baseline)
         print(json.dumps({k: section[k] for k in ("auroc", "ece", "accuracy")}))
 
@@ -98,7 +96,7 @@ class Models:
     """The file of results."""
 
     def run(self) -> None:
-        _results(self.out)
+        results.read(self.out)
         root = data.folder(self.folder)
         splits = {split: data.read(root, split) for split in ("val", "test")}
         rows = []
@@ -109,7 +107,7 @@ class Models:
                 probability = predictor.calibration.probability(_logits(predictor, tiles))
                 row[split] = _scores(probability, tiles.labels, ("auroc", "ece", "accuracy", "nll"))
             rows.append(row)
-        _record(self.out, "models", {"rows": rows})
+        results.record(self.out, "models", {"rows": rows}, PROGRAM)
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Cross:
     """The file of results."""
 
     def run(self) -> None:
-        _results(self.out)
+        results.read(self.out)
         test = data.read(data.folder(self.folder), "test")
         section: dict[str, Any] = {"split": test.name}
         for name in self.weights:
@@ -138,7 +136,7 @@ class Cross:
                 probability = predictor.calibration.probability(_logits(predictor, tiles))
                 row[what] = {"n": len(tiles), **_scores(probability, tiles.labels, ("auroc", "ece", "accuracy"))}
             section[f"trained_on_{group}"] = row
-        _record(self.out, "cross_scanner", section)
+        results.record(self.out, "cross_scanner", section, PROGRAM)
 
 
 @dataclass(frozen=True)
@@ -155,10 +153,10 @@ class Slides:
     def run(self) -> None:
         from apps.pathology.composite import score_composites
 
-        _results(self.out)
+        results.read(self.out)
         predictor = predict.load(self.weights)
         section, curve = score_composites(predictor, self.slides)
-        _record(self.out, "slides", {**_provenance(predictor), **section})
+        results.record(self.out, "slides", {**_provenance(predictor), **section}, PROGRAM)
         from apps.pathology import plots
 
         _publish(self.out.parent / "figures" / "froc.png", plots.froc(curve.false_positives, curve.sensitivity))
@@ -197,11 +195,11 @@ class Table:
         if not self.results.is_file():
             raise ValueError(f"{self.results} is not there; `python -m apps.pathology.evaluate test` writes one")
         try:
-            text = table(_results(self.results))
+            text = table(results.read(self.results))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{self.results} holds other results than `evaluate` writes ({error!r})") from error
         for folder in (ROOM, ROOM.parents[1]):
-            _between_marks(folder / "README.md", linked(text, folder))
+            results.between_marks(folder / "README.md", linked(text, folder))
 
 
 def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:
@@ -268,38 +266,6 @@ def _sigmoid(logits: np.ndarray) -> np.ndarray:
 def _provenance(predictor: Predictor) -> dict[str, Any]:
     return {"model": predictor.card.name, "sha256_weights": predictor.sha256, "precision": predictor.precision,
             "device": describe(predictor.device)}
-
-
-def _record(path: Path, name: str, section: dict[str, Any]) -> None:
-    """Puts one section into the file of results, with the date and the command that made it."""
-    results = _results(path)
-    command = "python -m apps.pathology.evaluate " + " ".join(sys.argv[1:])
-    results[name] = {"date": datetime.date.today().isoformat(), "command": command.strip(), **section}
-    with publishing(path) as part:
-        part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def _results(path: Path) -> dict[str, Any]:
-    """The sections of a file of results; asked before the work, so that none is lost on a file that cannot take it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"{path.parent} cannot be written; choose another file")
-    try:
-        results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no readable file of results ({error}); choose another file") from error
-    if not isinstance(results, dict) or not all(isinstance(section, dict) for section in results.values()):
-        raise ValueError(f"{path} is no file of results: it holds other JSON; choose another file")
-    return results
-
-
-def _between_marks(path: Path, text: str, begin: str = "<!-- results -->", end: str = "<!-- /results -->") -> None:
-    before = path.read_text(encoding="utf-8")
-    if begin not in before or end not in before:
-        raise ValueError(f"{path} has no lines {begin} and {end} to write the table between")
-    head, tail = before.split(begin)[0], before.split(end)[1]
-    with publishing(path) as part:
-        part.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 
 COMMANDS: dict[str, Any] = {

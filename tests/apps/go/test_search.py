@@ -54,7 +54,7 @@ def begin(size, *, komi=0.0, evaluate=uniform, nodes=1000, games=1, options=None
 
 def slow(search, simulations):
     o, tree = search.options, search.tree
-    root = slow_search.Node(tree.states[0, 0].copy(), [int(k) for k in tree.history[0, : tree.count[0]]])
+    root = slow_search.Node(tree.states[0, 0].copy(), [int(k) for k in tree.history[0, : tree.known[0]]])
     slow_search.judge(search.spec, root, o.lead)
     for _ in range(simulations):
         slow_search.simulate(search.spec, root, o.exploration, o.growth, o.first, o.lead)

@@ -14,6 +14,7 @@ from apps.pathology import calibration, data, evaluate, predict, report
 from apps.pathology.composite import score_composites
 from apps.pathology.report import table
 from core import card
+from core.results import between_marks
 
 ROOT = Path(__file__).parents[3]
 
@@ -197,9 +198,9 @@ def test_bad_input_gets_one_sentence(tmp_path, words, says):
 def test_marks_are_replaced_and_nothing_else(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("a\n<!-- results -->\nold\n<!-- /results -->\nb\n")
-    evaluate._between_marks(page, "new")
+    between_marks(page, "new")
     assert page.read_text() == "a\n<!-- results -->\nnew\n<!-- /results -->\nb\n"
     page.write_text("no marks")
     with pytest.raises(ValueError, match="results"):
-        evaluate._between_marks(page, "new")
+        between_marks(page, "new")
     assert page.read_text() == "no marks"

@@ -4,10 +4,11 @@ import pytest
 import timm
 import torch
 
-from apps.pathology.inference import folded, ready, saliency
+from apps.pathology.inference import TILES, ready, saliency
 from apps.pathology.lite0 import Lite0
 from apps.pathology.model import ModelConfig, build, centre
 from apps.pathology.pretrained import load_densenet121, load_lite0
+from core.inference import folded
 
 
 def tiles(n=3, side=96, seed=0):
@@ -78,7 +79,7 @@ def test_a_net_gives_one_logit_a_tile_whatever_its_company(name):
 def test_folding_changes_nothing_but_the_work(name):
     net = shaken(build(ModelConfig(name, pretrained=False)))
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    fast = folded(net)
+    fast = folded(net, (TILES,))
     with torch.inference_mode():
         torch.testing.assert_close(fast(tiles()), net(tiles()), rtol=1e-3, atol=1e-3)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -97,7 +98,7 @@ def test_a_net_whose_neighbours_do_not_follow_each_other_is_left_alone():
             return self.conv(self.norm(x.float())).mean((1, 2, 3))
 
     odd = shaken(Odd())
-    fast = folded(odd)
+    fast = folded(odd, (TILES,))
     with torch.inference_mode():
         assert torch.equal(fast(tiles()), odd(tiles()))
 
