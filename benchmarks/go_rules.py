@@ -111,7 +111,8 @@ def main() -> None:
         "date": datetime.date.today().isoformat(), "command": "python -m benchmarks.go_rules",
         "device": describe("cpu"), "threads": 1, "pairs": options.pairs, "open_spiel": version("open_spiel"),
         "numba": version("numba"), "moves_per_second": round(fast), "moves_per_second_openspiel": round(slow),
-        "moves_per_second_boards": round(stepped), "ratio_boards": round(float(np.median(rates[:, 2] / rates[:, 1])), 2),
+        "moves_per_second_boards": round(stepped),
+        "ratio_boards": round(float(np.median(rates[:, 2] / rates[:, 1])), 2),
         "ratio": {"quartile": round(low, 2), "median": round(middle, 2), "third_quartile": round(high, 2)},
     }  # fmt: skip
     print(json.dumps(result))

@@ -135,6 +135,16 @@ def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.n
         sure = empty & air & ((past[k] & watch) == 0)
         kind[k] = np.int16(sure) + np.int16(2) * np.int16(empty & ~sure)
         settled += np.int16(sure)
+    doubts = np.uint64(0)
+    for i in range(span):
+        doubtful[doubts] = i
+        doubts += np.uint64(kind[i] >> 1)
+    total, hashed = np.int64(settled), get_hash(s)
+    for i in range(np.int64(doubts)):
+        at = np.uint64(doubtful[i])
+        if verdict(spec, s, history, count, np.int64(at) + width + 1, hashed) == FREE:
+            kind[at] = 1
+            total += 1
     move, k = np.uint64(0), np.uint64(0)
     for _ in range(spec.rows):
         for _ in range(spec.columns):
@@ -142,16 +152,6 @@ def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.n
             move += np.uint64(1)
             k += np.uint64(1)
         k += np.uint64(1)
-    doubts = np.uint64(0)
-    for i in range(span):
-        doubtful[doubts] = i
-        doubts += np.uint64(kind[i] >> 1)
-    total, hashed = np.int64(settled), get_hash(s)
-    for i in range(np.int64(doubts)):
-        p = doubtful[i] + width + 1
-        if verdict(spec, s, history, count, p, hashed) == FREE:
-            mask[np.uint64(point(spec, p))] = 1
-            total += 1
     return total
 
 
@@ -185,15 +185,15 @@ def _finds(spec: Spec, s: np.ndarray, p: int) -> int:
     processor can foresee what lies where.
     """
     n, me = spec.cells, s[TO_MOVE] + 1
-    q, width, one = np.uint64(p), np.uint64(spec.columns + 1), np.uint64(1)
-    stone, head, libs = s[HEADER : HEADER + n], s[HEADER + 2 * n : HEADER + 3 * n], s[HEADER + 3 * n : HEADER + 4 * n]
-    a, b, c, d = stone[q - width], stone[q - one], stone[q + one], stone[q + width]
-    i, j, k, m = head[q - width], head[q - one], head[q + one], head[q + width]
+    q, width, one = np.uint64(HEADER + p), np.uint64(spec.columns + 1), np.uint64(1)
+    h, libs = q + np.uint64(2 * n), np.uint64(HEADER + 3 * n)
+    a, b, c, d = s[q - width], s[q - one], s[q + one], s[q + width]
+    i, j, k, m = s[h - width], s[h - one], s[h + one], s[h + width]
     ij, ik, im, jk, jm, km = i == j, i == k, i == m, j == k, j == m, k == m
-    only_i = libs[np.uint64(i)] == 1 + ij + ik + im  # all its pseudo-liberties are contacts with p
-    only_j = libs[np.uint64(j)] == 1 + ij + jk + jm
-    only_k = libs[np.uint64(k)] == 1 + ik + jk + km
-    only_m = libs[np.uint64(m)] == 1 + im + jm + km
+    only_i = s[libs + np.uint64(i)] == 1 + ij + ik + im  # all its pseudo-liberties are contacts with p
+    only_j = s[libs + np.uint64(j)] == 1 + ij + jk + jm
+    only_k = s[libs + np.uint64(k)] == 1 + ik + jk + km
+    only_m = s[libs + np.uint64(m)] == 1 + im + jm + km
     air = (a == 0) | (b == 0) | (c == 0) | (d == 0)
     friend = (a == me) & ~only_i | (b == me) & ~only_j | (c == me) & ~only_k | (d == me) & ~only_m
     him = 3 - me
@@ -240,19 +240,19 @@ def earlier(history: np.ndarray, count: int, key: np.uint64) -> int:
 def _hash_after(spec: Spec, s: np.ndarray, p: int, finds: int, hashed: np.uint64) -> np.uint64:
     """What a history would remember of the position after a stone on cell p, without playing it."""
     n, me = spec.cells, s[TO_MOVE] + 1
-    stone, ring, head = s[HEADER : HEADER + n], s[HEADER + n : HEADER + 2 * n], s[HEADER + 2 * n : HEADER + 3 * n]
+    stone, ring, head = np.uint64(HEADER), np.uint64(HEADER + n), np.uint64(HEADER + 2 * n)
     after = hashed ^ zobrist(me, p) if finds else hashed
     if finds == 0 or finds >= PREY:  # suicide takes the player's own chains around p
         gone = 3 - me if finds else me
         a, b, c, bit = np.int16(0), np.int16(0), np.int16(0), PREY  # chains already counted
         for step in neighbours(spec):
             q = np.uint64(p + step)
-            h = head[q]
-            if (finds == 0 or finds & bit) and stone[q] == gone and h != a and h != b and h != c:
+            h = s[head + q]
+            if (finds == 0 or finds & bit) and s[stone + q] == gone and h != a and h != b and h != c:
                 a, b, c, r = h, a, b, q
                 while True:
                     after ^= zobrist(gone, r)
-                    r = np.uint64(ring[r])
+                    r = np.uint64(s[ring + r])
                     if r == q:
                         break
             bit *= 2
