@@ -14,6 +14,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def choose(mask: np.ndarray, legal: int) -> int:
     while True:
         r -= mask[move]
         if r < 0:
-            return np.int64(move)
+            return int(move)
         move += np.uint64(1)
 
 
@@ -103,9 +104,11 @@ def main() -> None:
 
     ours(made, 1, 0)
     many()
-    rates = np.array([(rate(lambda i=i: ours(made, 2000, i)), rate(lambda i=i: openspiel(500, i)), rate(many))
-                      for i in range(options.pairs)])  # fmt: skip
-    ratio, fast, slow, stepped = rates[:, 0] / rates[:, 1], *np.median(rates, 0)
+    measured = []
+    for i in range(options.pairs):
+        measured.append((rate(partial(ours, made, 2000, i)), rate(partial(openspiel, 500, i)), rate(many)))
+    rates = np.array(measured)
+    ratio, (fast, slow, stepped) = rates[:, 0] / rates[:, 1], np.median(rates, 0)
     low, middle, high = np.quantile(ratio, [0.25, 0.5, 0.75])
     result = {
         "date": datetime.date.today().isoformat(), "command": "python -m benchmarks.go_rules",

@@ -136,23 +136,23 @@ def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.n
         kind[k] = np.int16(sure) + np.int16(2) * np.int16(empty & ~sure)
         settled += np.int16(sure)
     doubts = np.uint64(0)
-    for i in range(span):
-        doubtful[doubts] = i
-        doubts += np.uint64(kind[i] >> 1)
+    for k in range(span):
+        doubtful[doubts] = k
+        doubts += np.uint64(kind[k] >> 1)
     total, hashed = np.int64(settled), get_hash(s)
     for i in range(np.int64(doubts)):
         at = np.uint64(doubtful[i])
         if verdict(spec, s, history, count, np.int64(at) + width + 1, hashed) == FREE:
             kind[at] = 1
             total += 1
-    move, k = np.uint64(0), np.uint64(0)
+    move, at = np.uint64(0), np.uint64(0)
     for _ in range(spec.rows):
         for _ in range(spec.columns):
-            mask[move] = kind[k] & 1
+            mask[move] = kind[at] & 1
             move += np.uint64(1)
-            k += np.uint64(1)
-        k += np.uint64(1)
-    return total
+            at += np.uint64(1)
+        at += np.uint64(1)
+    return int(total)
 
 
 AIR, FRIEND, PREY = 1, 2, 4
