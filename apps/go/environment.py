@@ -48,7 +48,8 @@ def _limit(made: Spec) -> int:
     return (6 if made.game == GO else 2) * made.rows * made.columns + 20
 
 
-def _spaces(made: Spec) -> tuple[spaces.Dict, spaces.Discrete]:
+def _spaces(made: Spec) -> tuple[Any, Any]:
+    """Of observations and of actions."""
     board = spaces.Box(0, 1, (3, made.rows, made.columns), np.int8)
     seen = spaces.Dict({"board": board, "action_mask": spaces.MultiBinary(made.actions)})
     return seen, spaces.Discrete(made.actions)
@@ -81,7 +82,11 @@ class BoardGame(gymnasium.Env[Observation, int]):
     why. At the end, `info["margin"]` is the first player's.
     """
 
+<<<<<<< HEAD
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  (as gymnasium has it)
+=======
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012
+>>>>>>> go-e
 
     def __init__(self, game: str = "go", board_size: int | tuple[int, int] | None = None, komi: float = 7.0, *,
                  ko: int = SUPERKO, suicide: bool = True, opponent: str | Opponent | None = None,
@@ -234,7 +239,11 @@ class Boards(VectorEnv[Observation, np.ndarray, np.ndarray]):
     `info["illegal"]` is an int8 (n,): codes of `apps.go.state.REASONS`, 0 for legal moves.
     """
 
+<<<<<<< HEAD
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+=======
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+>>>>>>> go-e
 
     def __init__(self, num_envs: int = 1, game: str = "go", board_size: int | tuple[int, int] | None = None,
                  komi: float = 7.0, *, ko: int = SUPERKO, suicide: bool = True) -> None:  # fmt: skip

@@ -21,6 +21,7 @@ from apps.go.state import (
     HEADER,
     LAST,
     MEMORY,
+    OCCUPIED,
     OFF_BOARD,
     OTHELLO,
     OVER,
@@ -98,12 +99,16 @@ def reason(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int
         return OFF_BOARD
     if spec.game != GO:
         return verdict(spec, s, move)
-    return FREE if move == spec.actions - 1 else goban.verdict(spec, s, history, count, cell(spec, move))
+    if move == spec.actions - 1:
+        return FREE
+    if s[HEADER + cell(spec, move)] != 0:
+        return OCCUPIED
+    return goban.verdict(spec, s, history, count, cell(spec, move), get_hash(s))
 
 
 @jit
 def repeats_ply(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int) -> int:
-    """After how many moves the position stood on the board that a move forbidden by superko would bring back, or -1."""
+    """After how many moves the position stood on the board that a move would bring back, forbidden or not, or -1."""
     if spec.game != GO or not 0 <= move < spec.actions - 1 or s[HEADER + cell(spec, move)] != 0:
         return -1
     return goban.brings_back(spec, s, history, count, cell(spec, move))
