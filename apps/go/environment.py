@@ -82,11 +82,7 @@ class BoardGame(gymnasium.Env[Observation, int]):
     why. At the end, `info["margin"]` is the first player's.
     """
 
-<<<<<<< HEAD
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  (as gymnasium has it)
-=======
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012
->>>>>>> go-e
 
     def __init__(self, game: str = "go", board_size: int | tuple[int, int] | None = None, komi: float = 7.0, *,
                  ko: int = SUPERKO, suicide: bool = True, opponent: str | Opponent | None = None,
@@ -239,11 +235,7 @@ class Boards(VectorEnv[Observation, np.ndarray, np.ndarray]):
     `info["illegal"]` is an int8 (n,): codes of `apps.go.state.REASONS`, 0 for legal moves.
     """
 
-<<<<<<< HEAD
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
-=======
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
->>>>>>> go-e
 
     def __init__(self, num_envs: int = 1, game: str = "go", board_size: int | tuple[int, int] | None = None,
                  komi: float = 7.0, *, ko: int = SUPERKO, suicide: bool = True) -> None:  # fmt: skip
