@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from apps.go import rules
 from apps.go.features import NUMBERS, PLANES, encode
 from apps.go.jit import jit
 from apps.go.state import OVER, Spec, spec
+from core.checked import arrays
 
 FILE = "labels_b10tf.npz"
 SIZE, MOVES = 9, 82
@@ -98,14 +98,10 @@ def read(root: str | Path, split: str) -> Positions:
         raise ValueError(f"there is no split {split!r}; use train, val or test")
     if not path.is_file():
         raise ValueError(f"{path} is not there; set WUNDERKAMMER_DATA to the folder above go/, or use `sample`")
-    wanted = ("game_file", "komi", "moves", "game", "ply", "policy", "winrate", "score_lead", "ownership")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := set(wanted) - set(file.files):
-                raise ValueError(f"{path} lacks {', '.join(sorted(missing))}; it is not a label file of this project")
-            names, komi, moves, game, ply, policy, winrate, lead, owner = (file[key] for key in wanted)
-    except (OSError, zipfile.BadZipFile, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} is not a readable npz file ({error}); get it anew") from error
+    found = arrays(path, {"game_file": ("US", 1), "komi": ("f", 1), "moves": ("i", 2), "game": ("iu", 1), "ply": ("iu", 1),
+                          "policy": ("u", 2), "winrate": ("f", 1), "score_lead": ("f", 1), "ownership": ("i", 2)})
+    names, komi, moves, game, ply = (found[key] for key in ("game_file", "komi", "moves", "game", "ply"))
+    policy, winrate, lead, owner = (found[key] for key in ("policy", "winrate", "score_lead", "ownership"))
     n, games = len(game), len(names)
     fits = (moves.shape[:1] == komi.shape == (games,) and policy.shape == (n, MOVES) and owner.shape == (n, MOVES - 1)
             and ply.shape == winrate.shape == lead.shape == (n,) and n > 0 and 0 <= game.min() <= game.max() < games

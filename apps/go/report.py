@@ -36,7 +36,7 @@ def table(results: dict[str, Any]) -> str:
         found = json.loads(speed.read_text(encoding="utf-8"))
         ratio = found["ratio"]
         rows.append(("random play with all legal moves, against OpenSpiel", f"{ratio['median']:.1f}x",
-                     f"{ratio['min']:.1f} to {ratio['max']:.1f}", found["device"]))
+                     f"{ratio['quartile']:.1f} to {ratio['third_quartile']:.1f} (quartiles)", found["device"]))
         commands.append(found["command"])
     made = ", ".join(f"`{command}`" for command in commands)
     return markdown(rows) + f"\n\nMade by {made}; all numbers in [results.json](results.json)."
