@@ -98,8 +98,9 @@ def read(root: str | Path, split: str) -> Positions:
         raise ValueError(f"there is no split {split!r}; use train, val or test")
     if not path.is_file():
         raise ValueError(f"{path} is not there; set WUNDERKAMMER_DATA to the folder above go/, or use `sample`")
-    found = arrays(path, {"game_file": ("US", 1), "komi": ("f", 1), "moves": ("i", 2), "game": ("iu", 1), "ply": ("iu", 1),
-                          "policy": ("u", 2), "winrate": ("f", 1), "score_lead": ("f", 1), "ownership": ("i", 2)})
+    found = arrays(path, {"game_file": ("US", 1), "komi": ("f", 1), "moves": ("i", 2), "game": ("iu", 1),
+                          "ply": ("iu", 1), "policy": ("u", 2), "winrate": ("f", 1), "score_lead": ("f", 1),
+                          "ownership": ("i", 2)})
     names, komi, moves, game, ply = (found[key] for key in ("game_file", "komi", "moves", "game", "ply"))
     policy, winrate, lead, owner = (found[key] for key in ("policy", "winrate", "score_lead", "ownership"))
     n, games = len(game), len(names)
