@@ -12,10 +12,11 @@ is there for the next ticket. They end with the server, even if that is killed.
 from __future__ import annotations
 
 import atexit
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ class Ticket:
         self._desk, self._packed = desk, packed
         self._result: Any = None
         self._started = self._ended = 0.0
+        self._seen = time.monotonic()
         self.state: State = "waiting"
         self.progress = (0, 0)
         self.error: str | None = None
@@ -52,6 +54,10 @@ class Ticket:
     def seconds(self) -> float:
         """How long it ran, or has run until now."""
         return (self._ended or time.monotonic()) - self._started if self._started else 0.0
+
+    def look(self) -> None:
+        """Says that somebody still wants this: work that nobody looks at gives way, after the desk's `patience`."""
+        self._desk._look(self)
 
     def result(self, timeout: float | None = None) -> Any:
         """Waits for the result, and returns it.
@@ -83,10 +89,12 @@ class Desk:
         workers: pieces of work at once, each in a process of its own; they start with the first ticket.
         queue: how many tickets may wait.
         threads: compute threads of a worker.
+        patience: seconds after the last `look` at a ticket until it is cancelled if it is in the way of another: its
+            visitor has gone, and should find the work well under way when it is asked for again.
     """
 
-    def __init__(self, workers: int = 1, queue: int = 8, threads: int = 1) -> None:
-        self._size, self._threads = queue, threads
+    def __init__(self, workers: int = 1, queue: int = 8, threads: int = 1, patience: float = math.inf) -> None:
+        self._size, self._threads, self._patience = queue, threads, patience
         self._changed = threading.Condition()  # guards all that follows, and every ticket's state
         self._waiting: deque[Ticket] = deque()
         self._running: dict[Ticket, Worker | None] = {}
@@ -109,6 +117,8 @@ class Desk:
         with self._changed:
             if self._closed:
                 raise ValueError("the server is closing and takes no more work.")
+            if len(self._waiting) - self._idle >= self._size:
+                self._give_way(self._waiting)
             if len(self._waiting) - self._idle >= self._size:
                 raise ValueError(f"{len(self._waiting)} pieces of work are waiting already: try again in a while.")
             self._waiting.append(ticket)
@@ -137,6 +147,17 @@ class Desk:
             if ticket not in self._waiting:
                 return 0
             return max(0, self._waiting.index(ticket) + 1 - self._idle)
+
+    def _look(self, ticket: Ticket) -> None:
+        with self._changed:
+            ticket._seen = time.monotonic()
+            if ticket.state == "waiting" and not self._idle:
+                self._give_way(self._running)
+
+    def _give_way(self, tickets: Iterable[Ticket]) -> None:
+        """Cancels the tickets whose visitors have gone."""
+        for ticket in [t for t in tickets if time.monotonic() - t._seen > self._patience]:
+            self._cancel(ticket)
 
     def _cancel(self, ticket: Ticket) -> bool:
         with self._changed:

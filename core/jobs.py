@@ -3,8 +3,8 @@
     report = run(score, slides, key=name, write=save, out=folder, workers=4)
 
 `function` runs elsewhere, `write` runs here: each result comes back and appears under its name whole. So no disk is
-shared with the machines that compute, and a file that is there is done. That is the whole protocol: killed at any
-instant, the same command goes on.
+shared with the machines that compute, and a file that is there is done, unless `done` says that it is another's. That
+is the whole protocol: killed at any instant, the same command goes on.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def run(
     key: Callable[[Item], str],
     write: Callable[[Path, Result], Any],
     out: Path | str,
+    done: Callable[[Path, Item], bool] | None = None,
     workers: int | None = None,
     threads: int = 1,
     gpus: float = 0,
@@ -70,16 +71,20 @@ def run(
         key: names the piece's result, a file (or folder) in `out`; different for every item.
         write: writes a result to the path it is given, in this process; it may make a folder there.
         out: the folder of the results, made if need be; one run at a time may use it.
-        workers: pieces at once; by default as many as fit this machine, or the cluster.
-        threads: compute threads (on a cluster: CPUs) of a piece.
+        done: asked in this process whether what lies at a path is the item's result; if not, it is replaced as a whole.
+            By default whatever is there is the result.
+        workers: pieces at once, 1 or more; by default as many as fit this machine, or the cluster.
+        threads: compute threads (on a cluster: CPUs) of a piece, 1 or more.
         gpus: GPUs of a piece: 0, a fraction that several pieces share, or a whole number.
         cluster: None for processes on this machine; "auto" or an address for Ray.
         progress: called as progress(done, total), what is skipped or failed counted too.
 
     Raises:
-        ValueError: if a key is no safe file name or comes twice, another run uses `out`, there is no such cluster.
+        ValueError: if a key is no safe file name or comes twice, another run uses `out`, there is no such cluster, or
+            `workers`, `threads` or `gpus` is no such number.
         OSError: if a result cannot be written.
     """
+    _check(workers, threads, gpus)
     pieces = _named(items, key)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,7 @@ def run(
     with lock:
         writing = out / ".writing"
         shutil.rmtree(writing, ignore_errors=True)  # what a killed run left half written
-        todo = {name: item for name, item in pieces.items() if not (out / name).exists()}
+        todo = {name: item for name, item in pieces.items() if not _landed(out / name, item, done)}
         report = Report(skipped=[name for name in pieces if name not in todo])
         if progress:
             progress(len(report.skipped), len(pieces))
@@ -115,6 +120,18 @@ def run(
         finally:
             shutil.rmtree(writing, ignore_errors=True)
     return report
+
+
+def _check(workers: int | None, threads: int, gpus: float) -> None:
+    for name, count in (("workers", workers), ("threads", threads)):
+        if count is not None and count < 1:
+            raise ValueError(f"{name} is {count}: a whole number of 1 or more is wanted.")
+    if not (0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)):
+        raise ValueError(f"gpus is {gpus:g}: 0, a fraction, or a whole number of GPUs for each piece is wanted.")
+
+
+def _landed(path: Path, item: Item, done: Callable[[Path, Item], bool] | None) -> bool:
+    return path.exists() and (done is None or done(path, item))
 
 
 def _named(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, Item]:
@@ -143,7 +160,10 @@ def _named(items: Iterable[Item], key: Callable[[Item], str]) -> dict[str, Item]
 
 
 def _publish(part: Path, path: Path, write: Callable[[Path, Any], Any], result: Any) -> Failure | None:
-    """Writes a result under its name in a side folder, then moves it where it counts, whole and on the disk."""
+    """Writes a result under its name in a side folder, then moves it where it counts, whole and on the disk.
+
+    What is there and not done makes way, into the side folder: a folder in use cannot be replaced at one stroke.
+    """
     try:
         write(part, result)
         if not part.exists():
@@ -154,6 +174,8 @@ def _publish(part: Path, path: Path, write: Callable[[Path, Any], Any], result: 
         return Failure(traceback.format_exc())
     for file in (part, *part.rglob("*")):
         _sync(file)
+    if path.is_dir():
+        os.replace(path, part.with_name(f".{part.name}"))
     os.replace(part, path)
     _sync(path.parent)
     return None

@@ -116,6 +116,7 @@ def watch(ticket: Ticket, doing: str, *, key: str, cancel: bool = True, every: f
     def show() -> None:
         if ticket.state not in ("waiting", "running"):
             st.rerun()
+        ticket.look()
         done, total = ticket.progress
         if done and not first:
             first.append((ticket.seconds, done))

@@ -53,22 +53,31 @@ class Options:
 def main() -> None:
     options = tyro.cli(Options, prog="python -m apps.pathology", description=Options.__doc__)
     if options.list:
+        if options.files:
+            raise ValueError(f"{options.files[0]} comes with --list {options.list}; pass files or a list, not both")
         from apps.pathology.many import score_list
 
         sys.exit(score_list(options.list, out=options.out, weights=options.weights, mpp=options.mpp,
                             alpha=options.alpha, device=options.device, workers=options.workers,
                             cluster=options.cluster))
+    if options.cluster or options.workers != 1:
+        raise ValueError("--workers and --cluster score the slides of a list; pass --list slides.txt with them")
     if not options.files:
         raise ValueError("no file given; pass pictures of tiles, a slide with --out FOLDER, or --list slides.txt")
     missing = [str(file) for file in options.files if not file.exists()]
     if missing:
         raise ValueError(f"{', '.join(missing)}: no such file")
+    places: dict[Path, Path] = {}
     slides = [file for file in options.files if is_slide(file)]
     tiles = [file for file in options.files if file not in slides]
+    if slides:
+        from apps.pathology.many import folders
+
+        places = folders(slides, options.out)
     if tiles:
         judge_tiles(tiles, options)
-    for slide in slides:
-        map_slide(slide, options)
+    for slide, folder in places.items():
+        map_slide(slide, folder, options)
 
 
 def is_slide(path: Path) -> bool:
@@ -128,14 +137,13 @@ def _named(file: Path, image: Any, mpp: float | None) -> Any:
     return image
 
 
-def map_slide(path: Path, options: Options) -> None:
-    """Scores one slide and writes all forms of its map into a folder named after it."""
+def map_slide(path: Path, folder: Path, options: Options) -> None:
+    """Scores one slide and writes all forms of its map into a folder."""
     from apps.pathology import export
     from apps.pathology.predict import load
     from core.log import Progress
 
     predictor = load(options.weights, options.device, alpha=options.alpha)
-    folder = options.out / path.stem
     with Progress(0, path.name, "tile") as bar:
         result = predictor.slide(path, options.mpp, progress=bar.update, out=folder)
     export.publish_files(export.files(result), folder)

@@ -19,6 +19,8 @@ from core.files import write as publish
 if TYPE_CHECKING:
     from apps.pathology.heatmap import SlideResult
 
+NAMES = ("tiles.geojson", "overlay.png", "probability.tiff", "tiles.parquet", "summary.json", "slide.npz")
+"""What the folder of a finished slide holds, in the order in which it is written."""
 TUMOUR = {"name": "Tumor", "color": [200, 0, 0]}  # QuPath's own class and colour
 _NAMESPACE = uuid.UUID("5b0d1d2e-3f0b-5c55-9a49-6c9a0b6f8f11")  # ours; ids then depend on slide, model and place only
 
@@ -34,20 +36,19 @@ def _put(data: bytes, stream: IO[bytes]) -> None:
 
 
 def files(result: "SlideResult", threshold: float = 0.5) -> dict[str, bytes]:
-    """Return every export by file name as bytes; `slide.npz` comes last."""
-    written: dict[str, bytes] = {}
-    for name, write in (
-        ("tiles.geojson", lambda stream: geojson(result, stream, threshold)),
-        ("overlay.png", lambda stream: png(result, stream)),
-        ("probability.tiff", lambda stream: tiff(result, stream)),
-        ("tiles.parquet", lambda stream: parquet(result, stream)),
+    """Return every export as bytes, by the file names of `NAMES`; `slide.npz` comes last."""
+    written: list[bytes] = []
+    for write in (
+        lambda stream: geojson(result, stream, threshold),
+        lambda stream: png(result, stream),
+        lambda stream: tiff(result, stream),
+        lambda stream: parquet(result, stream),
     ):
         stream = io.BytesIO()
         write(stream)
-        written[name] = stream.getvalue()
-    written["summary.json"] = json.dumps(result.summary(threshold), indent=2).encode()
-    written["slide.npz"] = result.to_bytes()
-    return written
+        written.append(stream.getvalue())
+    summary = json.dumps(result.summary(threshold), indent=2).encode()
+    return dict(zip(NAMES, [*written, summary, result.to_bytes()], strict=True))
 
 
 def geojson(result: "SlideResult", stream: IO[bytes], threshold: float = 0.5) -> None:

@@ -34,7 +34,7 @@ class Lesion:
 
 @dataclass(frozen=True, eq=False)
 class SlideResult:
-    """A scored slide; immutable, and complete without the slide file."""
+    """A scored slide: immutable, complete without the slide file, 6 bytes a cell in memory and a small picture."""
 
     heatmap: np.ndarray  # (h, w) float32 calibrated probability, NaN outside tissue
     mask: np.ndarray  # (h, w) bool, tissue
@@ -65,12 +65,6 @@ class SlideResult:
         xs = np.minimum(np.rint(np.arange(width + 1) * self.cell), right).astype(np.int64)
         ys = np.minimum(np.rint(np.arange(height + 1) * self.cell), bottom).astype(np.int64)
         return xs, ys
-
-    def cell_at(self, x: float, y: float) -> tuple[int, int] | None:
-        """Return row and column of the cell that holds level-0 pixel (x, y), or None outside the slide."""
-        if not (0 <= x < self.slide_size[0] and 0 <= y < self.slide_size[1]):
-            return None
-        return min(int(y / self.cell), self.heatmap.shape[0] - 1), min(int(x / self.cell), self.heatmap.shape[1] - 1)
 
     def tiles(self) -> Iterator[tuple[int, int, int, int, int, int, float]]:
         """Yield row, column, x, y, width, height (level-0 pixels) and probability of every scored cell."""

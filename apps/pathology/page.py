@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from apps.pathology import samples, scored, shelf, tiles
+from apps.pathology.reader import MPP_RANGE
 from apps.pathology.reading import DECLINES, Reading, as_csv, as_json, diagram, enlarged, overlay, read
 from core import ui
 
@@ -57,7 +58,7 @@ def own_tiles():
     limits = f"At most {MOST_TILES} files of {TILE_MB} MB. They stay in memory while the page is open, and on no disk."
     files = st.file_uploader("Tiles of 96 x 96 pixels", type=["png", "jpg", "jpeg", "tif", "tiff"], key="files",
                              accept_multiple_files=True, max_upload_size=TILE_MB, help=limits)
-    mpp = st.number_input("Micrometres per pixel, if not 0.97", 0.05, 20.0, None, format="%.3f", key="tile_mpp",
+    mpp = st.number_input("Micrometres per pixel, if not 0.97", *MPP_RANGE, None, format="%.3f", key="tile_mpp",
                           placeholder="0.25 for 40x, 0.5 for 20x", bind="query-params",
                           help="Larger pictures are resampled, and their middle 96 x 96 pixels are judged.")
     files, refused = ui.within(files, megabytes=TILE_MB, count=MOST_TILES)
@@ -185,7 +186,7 @@ def slides_tab(predictor) -> None:
                    "The model knows lymph nodes only: what it says of other tissue means nothing.")
         given = None
         if reader.mpp is None:
-            given = st.number_input("Micrometres per pixel", 0.05, 20.0, None, format="%.4f", key="mpp",
+            given = st.number_input("Micrometres per pixel", *MPP_RANGE, None, format="%.4f", key="mpp",
                                     placeholder="0.25 for 40x, 0.5 for 20x", bind="query-params")
             if given is None:
                 st.warning("The file does not say how large its pixels are, and a guess would make every number wrong. "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tifffile import TiffFile
 
 MOST_PIXELS = 20_000_000
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
@@ -43,10 +45,20 @@ def read_picture(
     except Image.DecompressionBombError:
         raise ValueError(f"{name} claims more pixels than a tile can have; open it as a slide, or crop it") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is not a picture of a known kind; use {', '.join(FORMATS)}") from None
+        raise ValueError(f"{name} is {_unknown(source)}; use {', '.join(FORMATS)} with 8 bits a colour") from None
     except (OSError, SyntaxError, EOFError) as error:
         reason = " ".join(str(error).split())[:80]
         raise ValueError(f"{name} is truncated or damaged ({reason}); get it anew") from error
+
+
+def _unknown(source: str | Path | BinaryIO) -> str:
+    """What a file is that Pillow does not read: TIFF knows more kinds of samples than pictures have."""
+    if not isinstance(source, str | Path):
+        source.seek(0)
+    with suppress(Exception), TiffFile(source) as file:  # a damaged header raises many types
+        page = file.pages.first
+        return f"a TIFF with {page.samplesperpixel} samples a pixel of type {page.dtype}, which is not read"
+    return "not a picture of a known kind"
 
 
 def _rgb(image: Image.Image, name: str) -> np.ndarray:

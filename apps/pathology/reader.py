@@ -1,4 +1,4 @@
-"""A slide in microns: any region at any resolution, thumbnails and deep-zoom tiles, in bounded memory.
+"""A slide in microns: any region at any resolution, and thumbnails, in bounded memory.
 
 The picture is a plane of level-0 pixels; x goes right, y down, and pixel i covers [i, i + 1). Outside the slide, and
 where it is transparent or was never scanned, everything is white.
@@ -10,7 +10,6 @@ outside the lock and kept in a cache of bounded bytes, shared by all threads.
 import math
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,10 @@ import openslide
 from PIL import Image
 
 from apps.pathology.resample import STRIP, grid, squeeze, strips
-from apps.pathology.sources import ArraySource, OpenSlideSource, Source, picture_source, short
+from apps.pathology.sources import ArraySource, OpenSlideSource, Source, picture_source, readable, short
 from apps.pathology.tiff import tiff_source
 
-MPP_RANGE = (0.05, 20.0)  # microns per pixel a microscope can give; 72 dpi, which many files claim, is 353
+MPP_RANGE = (0.05, 2.0)  # microns per pixel; coarser hides the nuclei, and 72 dpi, which many files claim, is 353
 CACHE_BYTES = 64 * 1024**2  # of decoded chunks, per reader
 LARGEST = 1_000_000  # pixels a side; at 0.25 um/px a quarter of a metre
 OVERVIEW = 2048  # longest side, pixels, of the small picture kept for slides without low-power levels
@@ -31,31 +30,13 @@ _PIECE = 512  # output pixels resampled at once
 Level = tuple[Source, int, float]  # a source, the index of its level, level-0 pixels per pixel
 
 
-@dataclass(frozen=True)
-class DeepZoom:
-    """The facts of a Deep Zoom pyramid: at level z a pixel covers 2 ** (levels - 1 - z) pixels of level 0."""
-
-    width: int
-    height: int
-    levels: int
-    tile_size: int = 254
-    overlap: int = 1
-
-    def dzi(self) -> str:
-        """Return the .dzi document that viewers such as OpenSeadragon read."""
-        return (
-            '<?xml version="1.0" encoding="UTF-8"?><Image xmlns="http://schemas.microsoft.com/deepzoom/2008" '
-            f'Format="jpeg" Overlap="{self.overlap}" TileSize="{self.tile_size}">'
-            f'<Size Width="{self.width}" Height="{self.height}"/></Image>'
-        )
-
-
 class SlideReader:
     """Reads regions of one slide at any resolution; made by `open_slide`, closed by `close` or a with block."""
 
     def __init__(self, source: Source, name: str = "slide", mpp: float | None = None, path: Path | None = None):
         """Wrap a source; `mpp`, microns per level-0 pixel, overrules what the file says (ValueError if absurd)."""
-        self._source, self.name, self.path = source, name, path
+        self._source, self.path = source, path
+        self.name = readable(name)
         self.size: tuple[int, int] = source.sizes[0]
         self.mpp, self._mpp_trouble = (check_mpp(mpp), "") if mpp is not None else _believable(source.mpp)
         self.level_downsamples: tuple[float, ...] = tuple(_downsample(self.size, size) for size in source.sizes)
@@ -64,6 +45,7 @@ class SlideReader:
         self._cache: OrderedDict[tuple[int, int, int, int], np.ndarray | None] = OrderedDict()
         self._cached = 0
         self._kept_overview: ArraySource | None = None
+        self._overview_trouble = ""
 
     def need_mpp(self) -> float:
         """Return microns per level-0 pixel, or ask for it: ValueError naming the option to pass."""
@@ -98,29 +80,32 @@ class SlideReader:
                     out[top : top + h, left : left + w] = part
         return out
 
+    def at_hand(self, downsample: float) -> bool:
+        """Tell whether a region at this downsample is read at once; else the whole slide is first read through."""
+        kept = self._kept_overview is not None or bool(self._overview_trouble)
+        return kept or self._fitting(downsample)[0] is not None
+
+    def read_through(self) -> None:
+        """Make the small picture that `at_hand` asks for; ValueError if the slide is damaged, then and ever after."""
+        if (overview := self._overview_downsample) is not None:
+            self._overview(overview)
+
+    @property
+    def unseen(self) -> int:
+        """How many pixels of the file are read through for a first look from afar; 0 where its levels end small."""
+        return 0 if self._overview_downsample is None else math.prod(self._source.sizes[-1])
+
+    @property
+    def held(self) -> int:
+        """Bytes of pixels in memory."""
+        arrays = [part for part in (self._source, self._kept_overview) if isinstance(part, ArraySource)]
+        return self._cached + sum(array.held for array in arrays)
+
     def thumbnail(self, max_px: int = 1024) -> np.ndarray:
         """Return the whole slide as HWC uint8 RGB with a longest side of at most `max_px` pixels, never enlarged."""
         downsample = max(1.0, max(self.size) / max(1, max_px))
         width, height = (max(1, round(n / downsample)) for n in self.size)
         return self.read_at(0, 0, width, height, downsample)
-
-    @property
-    def deepzoom(self) -> DeepZoom:
-        """The shape of this slide's Deep Zoom pyramid."""
-        return DeepZoom(*self.size, levels=math.ceil(math.log2(max(*self.size, 1))) + 1)
-
-    def deepzoom_tile(self, z: int, x: int, y: int) -> Image.Image:
-        """Return tile (x, y) of Deep Zoom level z (0 is one pixel) as a PIL image; ValueError if there is none."""
-        zoom = self.deepzoom
-        downsample = 2.0 ** (zoom.levels - 1 - z)
-        wide, high = (math.ceil(n / downsample) for n in self.size)
-        size, over = zoom.tile_size, zoom.overlap
-        if not (0 <= z < zoom.levels and 0 <= x < math.ceil(wide / size) and 0 <= y < math.ceil(high / size)):
-            raise ValueError(f"slide {self.name} has no deep-zoom tile {z}/{x}_{y}")
-        left, top = max(0, x * size - over), max(0, y * size - over)
-        right, bottom = min(wide, (x + 1) * size + over), min(high, (y + 1) * size + over)
-        pixels = self.read_at(left * downsample, top * downsample, right - left, bottom - top, downsample)
-        return Image.fromarray(pixels)
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
@@ -134,14 +119,22 @@ class SlideReader:
 
     def _best(self, downsample: float) -> tuple[Level, int]:
         """Return the coarsest level that is fine enough, and the power of two by which to average it first."""
+        level, finer = self._fitting(downsample)
+        if level is not None:
+            return level, finer
+        overview = self._overview_downsample
+        assert overview is not None
+        return (self._overview(overview), 0, overview), round(finer * self._levels[-1][2] / overview)
+
+    def _fitting(self, downsample: float) -> tuple[Level | None, int]:
+        """Return what `_best` does, with None for the level where averages of the last one are kept: the overview."""
         fine = [level for level in self._levels if level[2] <= downsample * COARSER]
         best = fine[-1] if fine else self._levels[0]
         ratio = downsample / best[2]
         finer = 2 ** max(0, math.floor(math.log2(ratio / 1.5)))
         overview = self._overview_downsample
-        if overview is not None and best is self._levels[-1] and finer * best[2] >= overview:  # the averages are kept
-            return (self._overview(overview), 0, overview), round(finer * best[2] / overview)
-        return best, finer
+        far = overview is not None and best is self._levels[-1] and finer * best[2] >= overview
+        return None if far else best, finer
 
     @property
     def _overview_downsample(self) -> float | None:
@@ -153,6 +146,8 @@ class SlideReader:
     def _overview(self, downsample: float) -> ArraySource:
         """Return the slide averaged to 2048 pixels at most; it is read through for this on first use only."""
         with self._overview_lock:
+            if self._overview_trouble:
+                raise ValueError(self._overview_trouble)
             if self._kept_overview is None:
                 level, finer = self._levels[-1], round(downsample / self.level_downsamples[-1])
                 width, height = (math.ceil(n / downsample) for n in self.size)
@@ -160,7 +155,11 @@ class SlideReader:
                 for top in range(0, height, 128):
                     for left in range(0, width, 128):
                         w, h = min(128, width - left), min(128, height - top)
-                        part = self._plane(level, finer, left, top, w, h)
+                        try:
+                            part = self._plane(level, finer, left, top, w, h)
+                        except ValueError as error:
+                            self._overview_trouble = str(error)
+                            raise
                         pixels[top : top + h, left : left + w] = _white(part, w, h)
                 self._kept_overview = ArraySource(pixels)
             return self._kept_overview
@@ -299,7 +298,8 @@ def _believable(said: tuple[float, float] | None) -> tuple[float | None, str]:
     if said is None:
         return None, ""
     if not all(MPP_RANGE[0] <= value <= MPP_RANGE[1] for value in said):
-        return None, f"says {said[0]:.4g} microns per pixel, which no microscope gives"
+        wanted = f"between {MPP_RANGE[0]:g} and {MPP_RANGE[1]:g}"
+        return None, f"says {said[0]:.4g} microns per pixel, not {wanted}"
     if max(said) / min(said) > 1.02:
         return None, f"says {said[0]:.4g} microns per pixel across but {said[1]:.4g} down"
     return math.sqrt(said[0] * said[1]), ""

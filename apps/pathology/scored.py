@@ -39,6 +39,8 @@ EXPORTS = {
 }
 """What a finished map can be taken along as: file, label, type."""
 KEPT = 64
+PATIENCE = 600
+"""Seconds that work goes on for a visitor who has left while another waits; what is done of a slide is kept."""
 STRIDE = 32
 """Pixels of the net's resolution per cell of a map."""
 
@@ -56,7 +58,7 @@ def predictor() -> Predictor:
 @cache
 def desk() -> Desk:
     """The desk of this server at which slides are scored and fetched."""
-    return Desk(workers=max(1, (os.cpu_count() or 1) // 4), queue=8)
+    return Desk(workers=max(1, (os.cpu_count() or 1) // 4), queue=8, patience=PATIENCE)
 
 
 def folder(slide: Slide, weights: str, mpp: float | None) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -21,13 +22,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from apps.pathology.reader import open_slide
+from apps.pathology.sources import ADVICE, readable
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "data" / "slides" / "sample"
 RAW = ROOT / "data" / "slides" / "raw"
 SUFFIXES = (".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".mrxs", ".svslide", ".vms", ".vmu", ".dcm")
 UPLOADS = ("svs", "tif", "tiff", "ndpi", "scn", "bif")  # the formats that are one file
-UPLOAD_MB = 512
+UPLOAD_MB = 500  # from 512 on the uploader would say 1 GB
+MOST_UNSEEN = 250_000_000  # pixels that are read through for the first look at an upload: some seconds
+STEEPEST = 32  # times that a level may be smaller than the one before: a tile between them is averaged from the finer
 ROOM = 8 * 1024**3  # bytes that all uploads together may take
 KEEP = 24 * 3600  # seconds an upload stays
 
@@ -65,7 +69,8 @@ def listing() -> dict[str, Slide]:
     for folder in (SAMPLE, RAW, *([Path(own) / "slides"] if own else [])):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if path.suffix.lower() in SUFFIXES and path.is_file():
-                slides.setdefault(path.name, Slide(path.name, path, synthetic=folder == SAMPLE))
+                name = readable(path.name)
+                slides.setdefault(name, Slide(name, path, synthetic=folder == SAMPLE))
     return slides
 
 
@@ -124,8 +129,13 @@ def shown(name: str) -> str:
 
 
 def _probe(path: Path) -> None:
-    """Raises ValueError or OSError for a file that is no slide, or was cut off: now, not when somebody looks at it."""
+    """Raises ValueError or OSError for a file that is no slide, was cut off, or takes too long to look at from afar."""
     with open_slide(path) as slide:
+        steps = [coarse / fine for fine, coarse in itertools.pairwise(slide.level_downsamples)]
+        if slide.unseen > MOST_UNSEEN or max(steps, default=1) > STEEPEST:
+            size = " x ".join(f"{n:,}" for n in slide.size)
+            raise ValueError(f"{path.name} has {size} pixels and lacks the smaller levels to look at it from afar; "
+                             f"{ADVICE}, or score it on the command line: python -m apps.pathology FILE")
         slide.read_at(slide.size[0] - 1, slide.size[1] - 1, 1, 1, 1)
         if len(slide.level_downsamples) > 1:  # else a small picture would take the whole slide to make
             slide.thumbnail(64)

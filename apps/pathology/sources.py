@@ -17,6 +17,7 @@ import openslide
 from PIL import Image, UnidentifiedImageError
 
 WHOLE_LIMIT = 64_000_000  # pixels of a picture that is not tiled and must be decoded in one piece (8,000 x 8,000)
+TILE_LIMIT = 4096 * 4096  # pixels of a tile, which is always decoded whole: 50 MB, less than a reader's cache
 CHUNK = 512  # pixels, where the format has no tiles of its own
 ADVICE = "save it as a tiled, pyramidal TIFF (such as: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg)"
 _PICTURES = ("PNG", "JPEG", "WEBP", "BMP")
@@ -45,6 +46,9 @@ class OpenSlideSource:
         self._slide = openslide.OpenSlide(path)
         self.sizes = [(int(w), int(h)) for w, h in self._slide.level_dimensions]
         self.chunks = [(CHUNK, CHUNK)] * len(self.sizes)
+        for level in range(len(self.sizes)):
+            sides = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+            check_tile(path.name, *(int(self._slide.properties.get(side, CHUNK)) for side in sides))
         said = [self._slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
         self.mpp = (number(said[0]), number(said[1])) if all(said) else None
 
@@ -84,6 +88,11 @@ class ArraySource:
         part = self._pixels[row * CHUNK : (row + 1) * CHUNK, column * CHUNK : (column + 1) * CHUNK]
         return part if self._colour is None else self._colour(np.asarray(part))
 
+    @property
+    def held(self) -> int:
+        """Bytes in memory; 0 for what is mapped from a file."""
+        return 0 if isinstance(self._pixels, np.memmap) else self._pixels.nbytes
+
     def close(self) -> None:
         self._pixels = np.zeros((0, 0, 3), np.uint8)
 
@@ -122,6 +131,17 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(rgba[..., :3])
     cover = alpha.astype(np.uint32)
     return ((rgba[..., :3] * cover + 255 * (255 - cover) + 127) // 255).astype(np.uint8)
+
+
+def check_tile(what: str, width: int, height: int) -> None:
+    """Raise ValueError for tiles too large to decode one whenever a corner of it is looked at."""
+    if width * height > TILE_LIMIT:
+        raise ValueError(f"{what} has tiles of {width:,} x {height:,} pixels, too large to decode; {ADVICE}")
+
+
+def readable(name: str) -> str:
+    """Return a file's name that can be shown and written: bytes that are no UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def number(text: str | None) -> float:

@@ -4,6 +4,7 @@ Legend: H, W height and width in pixels of a level; S samples per pixel.
 """
 
 import contextlib
+import io
 import itertools
 import logging
 import math
@@ -17,7 +18,17 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from apps.pathology.sources import ADVICE, WHOLE_LIMIT, ArraySource, Source, number, on_white, short
+from apps.pathology.sources import (
+    ADVICE,
+    TILE_LIMIT,
+    WHOLE_LIMIT,
+    ArraySource,
+    Source,
+    check_tile,
+    number,
+    on_white,
+    short,
+)
 
 _MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
@@ -35,8 +46,7 @@ class TiledTiffSource:
         self.chunks = [(key.tilewidth, key.tilelength) for key in keys]
         self._colours = [Colour(key, len(pages)) for key, pages in zip(keys, levels, strict=True)]
         for width, height in self.chunks:
-            if width * height > WHOLE_LIMIT:
-                raise ValueError(f"the TIFF has tiles of {width} x {height} pixels, too large to decode; {ADVICE}")
+            check_tile("the TIFF", width, height)
 
     def chunk(self, level: int, column: int, row: int) -> np.ndarray | None:
         pages, (width, height) = self._levels[level], self.sizes[level]
@@ -67,6 +77,7 @@ class TiledTiffSource:
             data = self._file.filehandle.read(count)
         if len(data) < count:
             raise ValueError(f"the TIFF is truncated: tile {index} wants {count} bytes and {len(data)} are there")
+        _check_picture(key, data, f"tile {index}")
         jpeg = int(key.compression) in (6, 7, 33007, 34892)
         options = {"jpegtables": key.jpegtables, "jpegheader": key.jpegheader} if jpeg else {}
         try:
@@ -181,6 +192,10 @@ def _tiff_whole(path: Path, file: tifffile.TiffFile, pages: list[Any]) -> tuple[
     key, mpp = pages[0].keyframe, tiff_mpp(file, pages[0].keyframe)
     colour, area = Colour(key, len(pages)), key.imagewidth * key.imagelength
     if area <= WHOLE_LIMIT:
+        for page in pages if int(key.compression) in tifffile.TIFF.IMAGE_COMPRESSIONS else ():
+            for index, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=False)):
+                file.filehandle.seek(offset)
+                _check_picture(key, file.filehandle.read(count), f"strip {index}")
         try:
             parts = [page.asarray().reshape(key.shaped) for page in pages]  # (S', 1, H, W, S'')
         except Exception as error:
@@ -196,6 +211,24 @@ def _tiff_whole(path: Path, file: tifffile.TiffFile, pages: list[Any]) -> tuple[
         return np.memmap(path, dtype, "r", key.dataoffsets[0], shape), mpp, colour
     except (OSError, ValueError) as error:
         raise ValueError(f"the TIFF is truncated ({short(error)})") from error
+
+
+def _check_picture(key: Any, data: bytes, where: str) -> None:
+    """Raise ValueError for a tile that is a picture in itself, such as a JPEG, and says that it is far too large.
+
+    Decoders believe it, not the TIFF: 65,500 x 65,500 pixels of one colour are a few MB, and 13 GB in memory.
+    """
+    if int(key.compression) not in tifffile.TIFF.IMAGE_COMPRESSIONS or not data:
+        return
+    try:
+        file = io.BytesIO((key.jpegheader or b"") + data)
+        size = Image.open(file, formats=("JPEG", "JPEG2000", "WEBP", "PNG")).size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"the TIFF is damaged: {where} claims far too many pixels") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"the TIFF's {where} is damaged, or no JPEG, JPEG 2000, WebP or PNG; {ADVICE}") from error
+    if math.prod(size) > (TILE_LIMIT if key.is_tiled else WHOLE_LIMIT):
+        raise ValueError(f"the TIFF is damaged: {where} claims {size[0]:,} x {size[1]:,} pixels")
 
 
 def _gapless(key: Any) -> bool:

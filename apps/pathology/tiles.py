@@ -12,7 +12,9 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -25,7 +27,10 @@ from apps.pathology.reader import SlideReader, open_slide
 
 SIDE = 256
 PREFIX = "/pathology/tiles"
+THREADS, SHARE = 4, 2  # that decode tiles, and how many of them one slide may have
+ASIDE = 2  # slides that are read through at once, in threads of their own
 OPEN = 8  # slides kept open
+MEMORY = 256 << 20  # bytes of pixels that they hold together, if more than one is open
 TOKENS = 512  # slides that have an address; the one not asked for longest loses it
 ENCODED = 512  # tiles kept as JPEG: about 10 MB
 
@@ -34,7 +39,9 @@ _tokens: OrderedDict[str, tuple[Path, str]] = OrderedDict()
 _heats: dict[str, Path] = {}
 _readers: OrderedDict[Path, SlideReader] = OrderedDict()
 _encoded: OrderedDict[tuple[str, int, int, int], bytes] = OrderedDict()
+_aside: set[Path] = set()  # slides that are being read through
 _threads: anyio.CapacityLimiter | None = None
+_shares: WeakValueDictionary[Path, anyio.Semaphore] = WeakValueDictionary()  # of the threads, while somebody asks
 
 
 def show(path: Path, fingerprint: str, heat: Path | None = None) -> str:
@@ -64,7 +71,12 @@ def point(text: str) -> tuple[int, int] | None:
 
 
 def tile(path: Path, level: int, x: int, y: int) -> bytes | None:
-    """Returns the JPEG of a tile, or None if the slide has none there; ValueError if the slide cannot be read."""
+    """Returns the JPEG of a tile, or None if the slide has none there.
+
+    Raises:
+        ValueError: if the slide cannot be read.
+        TimeoutError: if it has no small levels and is being read through for this tile, which takes a while.
+    """
     slide = reader(path)
     if not 0 <= level < levels(slide.size):
         return None
@@ -72,6 +84,9 @@ def tile(path: Path, level: int, x: int, y: int) -> bytes | None:
     w, h = min(SIDE, width - x * SIDE), min(SIDE, height - y * SIDE)
     if x < 0 or y < 0 or w <= 0 or h <= 0:
         return None
+    if not slide.at_hand(2**level):
+        _read_through(path, slide)
+        raise TimeoutError("the slide is being read through; ask again in a second")
     pixels = slide.read_at(x * SIDE * 2**level, y * SIDE * 2**level, w, h, 2**level)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=85)
@@ -81,38 +96,61 @@ def tile(path: Path, level: int, x: int, y: int) -> bytes | None:
 def reader(path: Path) -> SlideReader:
     """Returns an open reader of the slide, kept for the next who asks; safe to use from several threads."""
     with _lock:
-        if path in _readers:
-            _readers.move_to_end(path)
-            return _readers[path]
-    slide = open_slide(path)
+        slide = _readers.get(path)
+    slide = slide or open_slide(path)
     with _lock:
-        # The file of a reader that falls out closes when the last thread that still reads lets go of it.
         slide = _readers.setdefault(path, slide)
-        while len(_readers) > OPEN:
+        _readers.move_to_end(path)
+        # The file of a reader that falls out closes when the last thread that still reads lets go of it.
+        while len(_readers) > OPEN or (len(_readers) > 1 and sum(r.held for r in _readers.values()) > MEMORY):
             _readers.popitem(last=False)
     return slide
 
 
+def _read_through(path: Path, slide: SlideReader) -> None:
+    """Begins to read a slide through beside the tiles of others, or leaves it for later if enough are under way."""
+
+    def work() -> None:
+        with suppress(ValueError, OSError):  # the next who asks for a tile is told
+            slide.read_through()
+        with _lock:
+            _aside.discard(path)
+
+    with _lock:
+        if path in _aside or len(_aside) >= ASIDE:
+            return
+        _aside.add(path)
+    threading.Thread(target=work, daemon=True).start()  # daemon: the server ends without waiting for it
+
+
 async def _tile(request: Request) -> Response:
     global _threads
-    token, place = request.path_params["token"], tuple(request.path_params[name] for name in ("level", "x", "y"))
+    token = request.path_params["token"]
+    place = tuple(request.path_params[name] for name in ("level", "x", "y"))
+    if not all(re.fullmatch("[0-9]{1,9}", number) for number in place):
+        return _none("the slide has no such tile")
+    level, x, y = map(int, place)
     with _lock:
         known = _tokens.get(token)
         if known:
             _tokens.move_to_end(token)
-        data = _encoded.get((token, *place))
+        data = _encoded.get((token, level, x, y))
     if known is None:
         return _none("this slide is not shown any more; load the page again")
     if data is None:
-        _threads = _threads or anyio.CapacityLimiter(4)  # made here, for it belongs to the running event loop
+        _threads = _threads or anyio.CapacityLimiter(THREADS)  # made here, for it belongs to the running event loop
+        share = _shares.setdefault(known[0], anyio.Semaphore(SHARE))
         try:
-            data = await anyio.to_thread.run_sync(tile, known[0], *place, limiter=_threads)
+            async with share:
+                data = await anyio.to_thread.run_sync(tile, known[0], level, x, y, limiter=_threads)
+        except TimeoutError as error:
+            return _none(str(error), status=503)
         except (ValueError, OSError):
             data = None
     if data is None:
         return _none("the slide has no such tile")
     with _lock:
-        _encoded[(token, *place)] = data
+        _encoded[(token, level, x, y)] = data
         while len(_encoded) > ENCODED:
             _encoded.popitem(last=False)
     return _picture(data, "image/jpeg")
@@ -132,11 +170,11 @@ def _picture(data: bytes, kind: str) -> Response:
     return Response(data, media_type=kind, headers=headers)
 
 
-def _none(why: str) -> Response:
-    return Response(why, status_code=404, media_type="text/plain", headers={"Cache-Control": "no-store"})
+def _none(why: str, status: int = 404) -> Response:
+    return Response(why, status_code=status, media_type="text/plain", headers={"Cache-Control": "no-store"})
 
 
 routes = [
-    Route(PREFIX + "/{token}/{level:int}/{x:int}_{y:int}.jpg", _tile),
+    Route(PREFIX + "/{token}/{level}/{x}_{y}.jpg", _tile),
     Route(PREFIX + "/{token}/heat.png", _heat),
 ]

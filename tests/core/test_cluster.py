@@ -1,16 +1,14 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core import jobs
 from tests.core import pieces
+from tests.core.loopback import on_loopback
 from tests.core.pieces import Piece
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,26 +56,6 @@ except ValueError as error:
 print(json.dumps([vars(report), vars(again), len(kills), asked]))
 cluster.shutdown()
 """
-
-
-@pytest.fixture
-def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder of Ray's own with a short name (its sockets need that), so that no other cluster here is met."""
-    folder = tempfile.mkdtemp(prefix="ray")
-    monkeypatch.setenv("RAY_TMPDIR", folder)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    yield
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def on_loopback(words: list[str]) -> list[str]:
-    """Wraps a command so that it sees no network but loopback, where this system allows that."""
-    wrapped = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    try:
-        subprocess.run([*wrapped, "true"], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        return words
-    return [*wrapped, *words]
 
 
 def test_pieces_survive_killed_workers_and_a_lost_node(tmp_path, ray_folder):

@@ -77,6 +77,35 @@ def test_cancelling_what_runs_ends_its_process_and_a_new_one_goes_on(tmp_path):
         assert desk.submit(pieces.pid_after, 0).result(timeout=60) != int(mark.name)
 
 
+def test_what_nobody_looks_at_gives_way_only_to_those_who_wait(tmp_path):
+    with Desk(workers=1, queue=1, patience=0.5) as desk:
+        left = desk.submit(pieces.pid_after, 60, tmp_path)
+        wait_for(lambda: list(tmp_path.iterdir()))
+        time.sleep(0.6)
+        assert left.state == "running", "nobody else wants anything"
+        waits = desk.submit(pieces.remembered, 1)
+        left.look()
+        waits.look()
+        assert left.state == "running", "somebody looked a moment ago"
+        time.sleep(0.6)
+        waits.look()
+        assert left.state == "cancelled"
+        assert waits.result(timeout=60) == [1]
+
+
+def test_a_queue_of_the_gone_is_no_queue(tmp_path):
+    with Desk(workers=1, queue=1, patience=0.5) as desk:
+        runs = desk.submit(pieces.pid_after, 60, tmp_path)
+        wait_for(lambda: list(tmp_path.iterdir()))
+        gone = desk.submit(pieces.remembered, 1)
+        with pytest.raises(ValueError, match="1 pieces of work are waiting already"):
+            desk.submit(pieces.remembered, 2)
+        time.sleep(0.6)
+        runs.look()
+        last = desk.submit(pieces.remembered, 2)
+        assert (runs.state, gone.state, last.ahead) == ("running", "cancelled", 1)
+
+
 def test_a_worker_that_dies_fails_its_own_ticket_only():
     with Desk() as desk:
         before, dying, after = (desk.submit(*call) for call in ((pieces.blank, 1), (pieces.die,), (pieces.blank, 2)))

@@ -1,5 +1,6 @@
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,49 @@ def test_a_result_may_be_a_folder(tmp_path):
     assert report.done == ["3"]
     assert (tmp_path / "3" / "inside").read_bytes() == bytes(3)
     assert jobs.run(pieces.blank, [3], key=str, write=write, out=tmp_path).skipped == ["3"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_not_the_items_result_is_replaced_whole(tmp_path, folder):
+    def write(path: Path, result: bytes) -> None:
+        if folder:
+            path.mkdir()
+            path /= "inside"
+        path.write_bytes(result)
+
+    def stale(path: Path) -> None:
+        shutil.rmtree(path) if folder else path.unlink()
+        write(path, b"stale")
+        if folder:
+            (path / "left over").touch()
+
+    def done(path: Path, item: int) -> bool:
+        return (path / "inside" if folder else path).read_bytes() == bytes(item)
+
+    def run() -> jobs.Report:
+        return jobs.run(pieces.blank, [3, 4], key=str, write=write, out=tmp_path, done=done)
+
+    assert sorted(run().done) == ["3", "4"]
+    stale(tmp_path / "4")
+    report = run()
+    assert (report.done, report.skipped) == (["4"], ["3"])
+    assert done(tmp_path / "4", 4)
+    assert not folder or not (tmp_path / "4" / "left over").exists()
+    assert not (tmp_path / ".writing").exists()
+
+
+@pytest.mark.parametrize(("wrong", "says"), [
+    ({"workers": -1}, "workers is -1: a whole number of 1 or more"),
+    ({"workers": 0}, "workers is 0"),
+    ({"threads": 0}, "threads is 0"),
+    ({"gpus": -1}, "gpus is -1: 0, a fraction, or a whole number"),
+    ({"gpus": 1.5}, "gpus is 1.5"),
+    ({"gpus": float("nan")}, "gpus is nan"),
+])
+def test_absurd_numbers_are_refused(tmp_path, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        jobs.run(pieces.blank, [1], key=str, write=pieces.write, out=tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_write_that_fails_leaves_nothing_half_written(tmp_path):

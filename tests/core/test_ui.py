@@ -86,6 +86,9 @@ def test_watching_shows_progress_and_cancels():
             def state(self):
                 return st.session_state.get("state", "running")
 
+            def look(self):
+                st.session_state["seen"] = True
+
             def cancel(self):
                 st.session_state["state"] = "cancelled"
 
@@ -98,6 +101,7 @@ def test_watching_shows_progress_and_cancels():
     at = AppTest.from_function(script, default_timeout=60).run()
     assert at.progress[0].value == 25
     assert at.progress[0].text == "Scoring: 1 of 4"
+    assert at.session_state["seen"]
     at.button(key="w-cancel").click().run()
     assert not at.exception
     assert at.text[0].value == "cancelled"

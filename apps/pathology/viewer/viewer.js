@@ -62,8 +62,9 @@ class Tiles {
     this.coming.set(key, request)
     try {
       const answer = await fetch(`${this.data.source}/${key}.jpg`, { signal: request.signal })
-      if (!answer.ok) throw new Error(answer.status)
-      this.ready.set(key, await createImageBitmap(await answer.blob()))
+      if (answer.status === 503) await new Promise(done => setTimeout(done, 1000)) // being made: in a second it is wanted anew
+      else if (answer.ok) this.ready.set(key, await createImageBitmap(await answer.blob()))
+      else throw new Error(answer.status)
       for (const [old, bitmap] of this.ready) {
         if (this.ready.size <= KEPT) break
         bitmap.close()

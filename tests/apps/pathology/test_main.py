@@ -1,5 +1,6 @@
 """The shell entry, as a user types it."""
 
+import io
 import json
 import os
 import struct
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from apps.pathology.picture import read_picture
+from apps.pathology.predict import load
 
 ROOT = Path(__file__).parents[3]
 TILES = sorted((ROOT / "data" / "pcam" / "sample").glob("tile_*.png"))
@@ -52,6 +54,14 @@ def test_a_slide_in_all_forms_and_again(tmp_path):
     before = (folder / "slide.npz").read_bytes()
     assert command(SLIDE, "--out", tmp_path).returncode == 0
     assert (folder / "slide.npz").read_bytes() == before
+    cautious = command(SLIDE, "--out", tmp_path, "--alpha", "0.4")
+    assert cautious.returncode == 0, cautious.stderr
+    kept, first = np.load(folder / "slide.npz"), np.load(io.BytesIO(before))
+    np.testing.assert_array_equal(kept["heatmap"], first["heatmap"])
+    wanted = load(alpha=0.4).conformal.uncertain(kept["heatmap"][kept["mask"]])
+    np.testing.assert_array_equal(kept["uncertain"][kept["mask"]], wanted)
+    assert kept["uncertain"].sum() != first["uncertain"].sum()
+    assert json.loads((folder / "summary.json").read_text())["uncertain_cells"] == wanted.sum()
 
 
 def test_a_list_of_slides_finishes_what_is_left(tmp_path):
@@ -101,6 +111,10 @@ def bad(tmp_path_factory):
     (tmp_path / "missing.txt").write_text("there-is-no-such.svs\n")
     (tmp_path / "bomb.png").write_bytes(png_that_claims(30000, 30000))
     (tmp_path / "noise.bin").write_bytes(os.urandom(100))
+    (tmp_path / "one.txt").write_text(f"{SLIDE}\n")
+    for name in ("here/x.tif", "there/x.svs"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(SLIDE.read_bytes())
     return tmp_path
 
 
@@ -118,6 +132,10 @@ def bad(tmp_path_factory):
     (("--list", "{bad}/empty.txt"), "names no slide"),
     (("--list", "{bad}/missing.txt"), "not there"),
     (("--list", "{bad}/noise.bin"), "noise.bin"),
+    (("--list", "{bad}/one.txt", "--workers", "-1", "--out", "{bad}/out"), "workers is -1"),
+    (("{tile}", "--list", "{bad}/one.txt"), "files or a list, not both"),
+    (("{slide}", "--workers", "2"), "--list"),
+    (("{bad}/here/x.tif", "{bad}/there/x.svs", "--out", "{bad}/out"), "would both go to"),
     (("{tile}", "--weights", "nothing"), "no weights called"),
     (("{tile}", "--device", "cuda:7"), "cuda"),
     (("{tile}", "--alpha", "2"), "alpha"),

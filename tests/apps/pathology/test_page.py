@@ -11,7 +11,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from apps.pathology import samples, scored, shelf
-from apps.pathology.reader import open_slide
+from apps.pathology.reader import MPP_RANGE, open_slide
 from apps.pathology.reading import read
 from core.ui import plain
 from data.slides.pyramid import write_pyramid
@@ -169,8 +169,9 @@ def test_a_scored_slide_shows_its_map_sums_and_files_to_the_next_visitor(predict
     assert heat["box"][:2] == [0, 0]
     assert heat["box"][2] >= 400
     assert heat["box"][3] >= 320
-    row, column = scored.found(place).cell_at(200, 200)
-    number = read("", scored.found(place).heatmap[row, column], False).number
+    found = scored.found(place)
+    at_200 = int(200 / found.cell)
+    number = read("", found.heatmap[at_200, at_200], False).number
     assert component(at, "viewer")["picked"]["said"].endswith(f" · {number}")
     assert {"Tissue", "Tumour", "Declined"} <= {m.label for m in at.metric}
     assert "Score this slide" not in [b.label for b in at.button]
@@ -190,6 +191,16 @@ def test_without_microns_per_pixel_the_page_asks(tmp_path, monkeypatch):
     assert component(at, "viewer")["mpp"] == 0.5
     assert component(at, "viewer")["picked"]["box"][2] == pytest.approx(32 * 0.972 / 0.5)
     assert "Score this slide" in [b.label for b in at.button]
+
+
+def test_microns_that_a_tile_may_not_have_a_slide_may_not_have(tmp_path, monkeypatch):
+    (tmp_path / "slides").mkdir()
+    Image.new("RGB", (700, 600), (220, 150, 190)).save(tmp_path / "slides" / "bare.tif")
+    monkeypatch.setenv("WUNDERKAMMER_DATA", str(tmp_path))
+    slides, tiles = visit(tab="Slides", slide="bare.tif", mpp="3"), visit(tiles="Your own", tile_mpp="3")
+    for field in (slides.number_input(key="mpp"), tiles.number_input(key="tile_mpp")):
+        assert (field.min, field.max, field.value) == (*MPP_RANGE, None)
+    assert "Score this slide" not in [b.label for b in slides.button]
 
 
 def test_a_slide_that_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
@@ -223,7 +234,8 @@ def test_an_upload_that_is_no_slide_is_a_sentence(tmp_path, monkeypatch):
 
 
 def test_work_shows_how_far_it_is_and_can_be_cancelled_by_who_asked(monkeypatch):
-    ticket = SimpleNamespace(state="running", progress=(30, 120), ahead=0, seconds=10.0, error=None)
+    ticket = SimpleNamespace(state="running", progress=(30, 120), ahead=0, seconds=10.0, error=None,
+                             look=lambda: None)
     ticket.cancel = lambda: setattr(ticket, "state", "cancelled")
     asked = []
     monkeypatch.setattr(scored, "ticket", lambda place: ticket if asked else None)
@@ -274,7 +286,8 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(monkeypatch, tmp_path):
 
 
 def test_the_real_slide_is_chosen_when_it_has_come(monkeypatch, tmp_path):
-    ticket = SimpleNamespace(state="running", progress=(0, 0), ahead=0, seconds=1.0, error=None)
+    ticket = SimpleNamespace(state="running", progress=(0, 0), ahead=0, seconds=1.0, error=None,
+                             look=lambda: None)
     asked = []
     monkeypatch.setattr(scored, "fetching", lambda: ticket if asked else None)
     monkeypatch.setattr(scored, "ask_for_real", lambda: asked.append(1))

@@ -10,6 +10,9 @@ import pytest
 from apps import pathology
 from apps.pathology import data, predict
 from apps.pathology.calibration import auroc, ece
+from apps.pathology.reader import open_slide
+from apps.pathology.shelf import SAMPLE
+from apps.pathology.slide import Grid
 from core import card
 
 
@@ -39,7 +42,7 @@ def test_the_three_lines_of_the_readme(predictor, images):
 def test_one_image_a_list_and_an_array_agree(predictor, images):
     together = predictor(images[:5]).probability
     np.testing.assert_array_equal(predictor(list(images[:5])).probability, together)
-    np.testing.assert_allclose(predictor(images[2]).probability, together[2:3], atol=2e-2)
+    np.testing.assert_array_equal(predictor(images[2]).probability, together[2:3])
 
 
 def test_company_does_not_matter(predictor, images):
@@ -51,7 +54,8 @@ def test_company_does_not_matter(predictor, images):
 
 def test_precisions_agree(images):
     exact, fast = (pathology.load(precision=p)(images).probability for p in ("float32", "bfloat16"))
-    assert np.abs(exact - fast).mean() < 0.03
+    assert np.abs(exact - fast).mean() < 0.015  # measured 0.0075, on all test tiles 0.0048
+    assert np.abs(exact - fast).max() < 0.06  # measured 0.031
 
 
 def test_symmetries_make_it_invariant(images):
@@ -88,7 +92,25 @@ def test_a_picture_and_a_slide_of_it_get_the_same_answer(predictor, tmp_path, mp
     result = exact.slide(tmp_path / "slide.png", mpp=mpp)
     seen = result.heatmap[7, 7]
     assert np.isfinite(seen)
-    assert abs(float(exact(picture, mpp=mpp).probability[0]) - float(seen)) < 0.02
+    # The two lie up to a pixel's fraction apart, so single values differ by up to 4 of 255; measured 0.0003.
+    assert abs(float(exact(picture, mpp=mpp).probability[0]) - float(seen)) < 0.002
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_a_cell_of_a_slide_gets_just_the_answer_of_its_tile(precision):
+    """Every cell of the sample slide, to the last bit: one model, one calibration, one abstention."""
+    predictor = pathology.load(precision=precision)
+    path = SAMPLE / "synthetic.tif"
+    result = predictor.slide(path)
+    scored = np.isfinite(result.heatmap)
+    with open_slide(path) as reader:
+        grid = Grid(reader.size, reader.need_mpp(), result.stride)
+        tiles = [grid.read(reader, slice(row, row + 1), slice(column, column + 1))[0, 0]
+                 for row, column in np.argwhere(scored).tolist()]
+    answer = predictor(tiles)
+    assert len(answer) > 250
+    np.testing.assert_array_equal(answer.probability, result.heatmap[scored])
+    np.testing.assert_array_equal(answer.uncertain, result.uncertain[scored])
 
 
 @pytest.mark.parametrize(("bad", "says"), [
@@ -211,12 +233,17 @@ def test_loading_is_quick_once_torch_is_there():
 
 @pytest.mark.real_data
 def test_the_shipped_model_scores_what_it_claims(real_data_root, predictor):
-    """On every fourth test tile: within what sampling allows; the whole test is `evaluate test`."""
+    """All 1,200 test tiles, in float32 and as a user gets them: the claim, and above what the room promises."""
     claimed = json.loads((predict.TABLE.parent / "results.json").read_text())["test"]
     assert claimed["sha256_weights"] == predictor.sha256
     test = data.read(real_data_root / "pcam", "test")
-    quarter = test.where(np.arange(len(test)) % 4 == 0)
-    probability = predictor(quarter.stack()).probability
-    # Four standard deviations of an AUROC of 0.97 to 0.99 on 300 tiles.
-    assert auroc(probability, quarter.labels) > claimed["auroc"]["value"] - 0.03
-    assert ece(probability, quarter.labels) < claimed["ece"]["value"] + 0.06
+    assert len(test) == claimed["n"] == 1200
+    images = test.stack()
+    for judge in (pathology.load(precision="float32"), predictor):
+        probability = judge(images).probability
+        area, error = auroc(probability, test.labels), ece(probability, test.labels)
+        assert area >= 0.970
+        assert error <= 0.030
+        # Between bfloat16 and float32, and so between kinds of CPU, the one differs by 0.0005, the other by 0.005.
+        assert area == pytest.approx(claimed["auroc"]["value"], abs=0.002)
+        assert error == pytest.approx(claimed["ece"]["value"], abs=0.01)

@@ -1,5 +1,6 @@
 import io
 import math
+import os
 import struct
 import threading
 import zlib
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import openslide
-import openslide.deepzoom
 import pytest
 import tifffile
 from hypothesis import given, settings
@@ -109,24 +109,10 @@ def test_subifd_pyramid_and_ome_microns(tmp_path: Path) -> None:
         assert (reader.read_at(0, 0, 300, 200, 2.0) == picture[::2, ::2]).all()
 
 
-def test_thumbnail_and_deep_zoom(slide: Path) -> None:
+def test_thumbnail_is_the_whole_slide_and_never_enlarged(slide: Path) -> None:
     with open_slide(slide) as reader:
         assert reader.thumbnail(325).shape == (225, 325, 3)
         assert reader.thumbnail(9999).shape == (900, 1300, 3)
-        zoom = reader.deepzoom
-        peer = openslide.deepzoom.DeepZoomGenerator(openslide.OpenSlide(slide), 254, 1, limit_bounds=False)
-        assert zoom.levels == peer.level_count
-        assert 'Width="1300"' in zoom.dzi()
-        for z in range(zoom.levels):
-            across, down = peer.level_tiles[z]
-            for x, y in {(0, 0), (across - 1, down - 1), (across // 2, 0)}:
-                ours, theirs = reader.deepzoom_tile(z, x, y), peer.get_tile(z, (x, y)).convert("RGB")
-                assert ours.size == peer.get_tile_dimensions(z, (x, y))
-                if z > 6:  # below, the edges are all there is, and the peer's tiles lose a row
-                    assert np.abs(np.asarray(ours, float) - np.asarray(theirs)).mean() < 6
-        for wrong in ((zoom.levels, 0, 0), (zoom.levels - 1, 6, 0), (-1, 0, 0), (3, 0, -1)):
-            with pytest.raises(ValueError, match="has no deep-zoom tile"):
-                reader.deepzoom_tile(*wrong)
 
 
 def test_overview_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,11 +123,28 @@ def test_overview_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = source.reads
     assert reads >= 9 * 9
     assert (reader.thumbnail(200) == first).all()
-    for z in range(9):
-        reader.deepzoom_tile(z, 0, 0)
+    for downsample in (16, 64, 1000):
+        reader.read_at(0, 0, 5, 5, downsample)
     assert source.reads == reads
     assert first[100, 100, 1] == 120
     assert (first[0, 0] == 255).all()
+
+
+def test_what_is_at_hand_reads_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "OVERVIEW", 512)
+    reader, pyramid = SlideReader(Painted(5_000, 1_200)), SlideReader(Painted(5_000, 1_200, (1, 4, 16)))
+    assert [reader.at_hand(2**k) for k in range(6)] == [True] * 5 + [False]
+    assert (reader.unseen, pyramid.unseen) == (5_000**2, 0)
+    assert all(pyramid.at_hand(2**k) for k in range(6))
+    reader.read_through()
+    assert all(reader.at_hand(2**k) for k in range(6))
+    assert reader.held >= 313**2 * 3
+
+
+def test_a_name_that_is_no_text_is_made_one(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / os.fsdecode(b"bad\xff.tif"), tissue_picture())
+    with open_slide(path) as reader:
+        assert reader.name == "bad?.tif"
 
 
 def test_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +209,7 @@ def test_truncated_real_slide(real_data_root: Path, tmp_path: Path) -> None:
     ("how", "mpp", "message"),
     [
         ({}, None, "does not say its microns per pixel; pass mpp=.*0.25 for 40x or 0.5 for 20x"),
-        ({"resolution": (72, 72), "resolutionunit": "INCH"}, None, "says 352.8 microns per pixel, which no microscope"),
+        ({"resolution": (72, 72), "resolutionunit": "INCH"}, None, "says 352.8 microns per pixel, not between 0.05"),
         ({"resolution": (40_000, 20_000), "resolutionunit": "CENTIMETER"}, None, "0.25 .* across but 0.5 down"),
         ({"resolution": (101_600, 101_600), "resolutionunit": "INCH"}, 0.25, ""),
         ({"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}, 0.25, ""),
@@ -228,7 +231,7 @@ def test_microns_per_pixel_of_tags(tmp_path: Path, how: dict, mpp: float | None,
         assert reader.need_mpp() == 0.3
 
 
-@pytest.mark.parametrize("mpp", [0, -1, 0.01, 353, math.nan, math.inf, "forty"])
+@pytest.mark.parametrize("mpp", [0, -1, 0.01, 0.049, 2.01, 19, 353, math.nan, math.inf, "forty"])
 def test_absurd_mpp_is_refused(slide: Path, mpp: float) -> None:
     with pytest.raises(ValueError, match=r"mpp is .* wanted"):
         open_slide(slide, mpp=mpp)

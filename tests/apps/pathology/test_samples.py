@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from apps.pathology import samples
@@ -68,6 +69,15 @@ def test_uploads_of_another_scale_are_resampled():
     assert troubles == []
     assert images["a.png"].shape == (96, 96, 3)
     assert samples.uploaded([upload(tile, "a.png")], 0.1)[0] == {}
+
+
+def test_a_tiff_of_another_kind_is_told_what_it_is():
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((96, 96, 3), np.float32), photometric="rgb")
+    file.name = "float.tif"
+    images, troubles = samples.uploaded([file], None)
+    assert images == {}
+    assert troubles[0].startswith("float.tif is a TIFF with 3 samples a pixel of type float32, which is not read; use")
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):

@@ -1,11 +1,14 @@
 """The slides that visitors can look at, and that nothing they send becomes a path."""
 
 import io
+import itertools
 import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +81,39 @@ def test_what_is_no_slide_is_refused_with_its_name_and_not_kept(folder, data):
     assert "upload-" not in str(error.value)
     assert str(folder) not in str(error.value)
     assert list(folder.iterdir()) == []
+
+
+def write(path: Path, side: int, *levels: int, tile: int = 16) -> bytes:
+    """Writes a TIFF that claims to be `side` pixels a side, with smaller levels; it is sparse, so a few kB."""
+    with tifffile.TiffWriter(path) as writer:
+        for level in (side, *levels):
+            writer.write(itertools.repeat(b""), shape=(level, level, 3), dtype=np.uint8, tile=(tile, tile),
+                         photometric="rgb", compression="zlib", subfiletype=int(level != side), metadata=None)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("levels", [(), (20_000,), (1_000,)])
+def test_what_takes_too_long_to_look_at_from_afar_is_refused(folder, tmp_path, levels):
+    data = write(tmp_path / "x.tif", 40_000, *levels, tile=1024)
+    with pytest.raises(ValueError, match=r"big\.tif has 40,000 x 40,000 pixels and lacks the smaller levels .* save it "
+                                         "as a tiled, pyramidal TIFF .* command line"):
+        shelf.keep("big.tif", io.BytesIO(data))
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("levels", [(), (2_500,)])
+def test_an_honest_slide_without_small_levels_is_taken(folder, tmp_path, levels):
+    data = write(tmp_path / "x.tif", 10_000, *levels, tile=512)
+    assert shelf.find(shelf.keep("big.tif", io.BytesIO(data)))
+
+
+def test_a_slide_whose_name_is_no_text_has_a_name_that_is(tmp_path, monkeypatch):
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / os.fsdecode(b"bad\xff.tif")).write_bytes(SLIDE)
+    monkeypatch.setenv("WUNDERKAMMER_DATA", str(tmp_path))
+    slide = shelf.listing()["bad?.tif"]
+    assert slide.name == "bad?.tif"
+    assert slide.path.read_bytes() == SLIDE
 
 
 def test_too_large_an_upload_stops_at_the_limit(folder, monkeypatch):

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from apps.pathology import export
 from apps.pathology import reader as reader_module
 from apps.pathology.heatmap import RESULT, SUMMARY, SlideResult
 from apps.pathology.reader import SlideReader, open_slide
-from apps.pathology.slide import NATIVE_MPP, PARTIAL, TILE, Grid, score_slide
+from apps.pathology.slide import NATIVE_MPP, PARTIAL, TILE, Grid, is_finished, is_of, score_slide
 from apps.pathology.sources import ArraySource
 from tests.apps.pathology.slides import Painted, colour_score, tissue_picture, write_slide
 
@@ -160,7 +161,7 @@ def test_slides_that_cannot_be_scored(tmp_path: Path) -> None:
 
 
 def test_absurd_numbers_of_cells_are_refused() -> None:
-    large = SlideReader(Painted(900_000, 100, mpp=15.0), "large.tif")
+    large = SlideReader(Painted(900_000, 100, mpp=2.0), "large.tif")
     with pytest.raises(ValueError, match=r"slide large\.tif would have \d+ x \d+ cells; check its microns per pixel"):
         score_slide(large, colour_score)
 
@@ -218,6 +219,48 @@ def test_ctrl_c_then_the_rest_only(slide: Path, result: SlideResult, tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([RESULT, SUMMARY])
     assert same(score_slide(slide, third, **how), resumed)  # finished: read back
     assert third.tiles == 0
+
+
+def test_another_abstention_is_asked_of_the_map_that_is_there(slide: Path, tmp_path: Path) -> None:
+    how = {"out": tmp_path, "fingerprint": "toy"}
+    first = score_slide(slide, colour_score, uncertain=lambda p: p < 0.3, **how)
+    (tmp_path / "tiles.geojson").write_text("of the first")
+    rest = Counting()
+    second = score_slide(slide, rest, uncertain=lambda p: p < 0.6, **how)
+    assert rest.tiles == 0
+    assert first.uncertain is not None
+    assert second.uncertain is not None
+    assert (second.uncertain[second.mask] == (first.heatmap[first.mask] < 0.6)).all()
+    assert second.uncertain.sum() > first.uncertain.sum()
+    assert same(SlideResult.load(tmp_path), second)
+    assert not (tmp_path / "tiles.geojson").exists(), "it says what the first result said"
+    assert same(score_slide(slide, rest, **how), second)  # not asked: as it is
+
+
+def test_a_result_is_finished_with_all_its_exports_only(slide: Path, tmp_path: Path) -> None:
+    def doubt(p: np.ndarray) -> np.ndarray:
+        return p < 0.3
+
+    path, out = tmp_path / "b.tif", tmp_path / "out"
+    path.write_bytes(slide.read_bytes())
+    how: dict = {"mpp": None, "fingerprint": "toy", "uncertain": doubt}
+    result = score_slide(path, colour_score, out=out, **how)
+    assert not is_finished(path, out, **how)
+    export.publish_files(result.files(), out)
+    assert is_finished(path, out, **how)
+    for change in ({"mpp": 0.5}, {"fingerprint": "two"}, {"uncertain": lambda p: p < 0.6}, {"stride": 16}):
+        assert not is_finished(path, out, **how | change)
+    assert is_of(result, path)
+    path.rename(tmp_path / "away.tif")
+    assert is_finished(path, out, **how), "where only the cluster sees the slide"
+    for change in ({"mpp": 0.5}, {"fingerprint": "two"}, {"uncertain": lambda p: p < 0.6}):
+        assert not is_finished(path, out, **how | change)
+    assert is_of(result, path)
+    assert not is_of(result, tmp_path / "away.tif")
+    (tmp_path / "away.tif").rename(path)
+    os.utime(path, ns=(1, 1))
+    assert not is_finished(path, out, **how)
+    assert not is_of(result, path)
 
 
 @pytest.mark.parametrize("change", ["model", "mpp", "stride", "slide"])

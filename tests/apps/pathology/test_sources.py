@@ -1,3 +1,5 @@
+import itertools
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,35 @@ def test_what_the_tiff_reader_refuses(tmp_path: Path) -> None:
             open_slide(tmp_path / "x.tif")
 
 
+def test_tiles_too_large_to_decode_are_refused(tmp_path: Path) -> None:
+    how = {"photometric": "rgb", "compression": "zlib", "metadata": None}
+    with tifffile.TiffWriter(tmp_path / "x.tif") as writer:  # sparse: nothing is written
+        writer.write(itertools.repeat(b""), shape=(8000, 8000, 3), dtype=np.uint8, tile=(8000, 8000), **how)
+    with pytest.raises(ValueError, match=r"x\.tif: the TIFF has tiles of 8,000 x 8,000 pixels, too large .* pyramidal"):
+        open_slide(tmp_path / "x.tif")
+    how |= {"tile": (5008, 5008), "description": "Aperio Image Library v1 |MPP = 0.5"}
+    tifffile.imwrite(tmp_path / "x.svs", np.zeros((64, 5008, 3), np.uint8), **how)
+    with pytest.raises(ValueError, match=r"x\.svs has tiles of 5,008 x 5,008 pixels, too large"):
+        open_slide(tmp_path / "x.svs")
+
+
+@pytest.mark.parametrize("layout", [{"tile": (32, 32)}, {"rowsperstrip": 16}])
+def test_a_jpeg_within_is_no_larger_than_it_may_be(
+    tmp_path: Path, layout: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = {"compression": "jpeg", "photometric": "rgb", "metadata": None} | layout
+    tifffile.imwrite(tmp_path / "x.tif", RGB, **how)
+    monkeypatch.setattr("imagecodecs.jpeg_decode", lambda *_, **__: pytest.fail("it was decoded"))
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        start = file.pages[0].dataoffsets[0]
+    data = bytearray((tmp_path / "x.tif").read_bytes())
+    frame = data.index(b"\xff\xc0", start) + 5  # height and width follow the marker, its length and the bits
+    data[frame : frame + 4] = struct.pack(">HH", 12_000, 12_000)
+    (tmp_path / "x.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"(tile|strip) 0 claims 12,000 x 12,000 pixels"):
+        open_slide(tmp_path / "x.tif").read_at(0, 0, 10, 10, 1.0)
+
+
 def test_damaged_tile_is_named(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", RGB, tile=(32, 32), compression="zlib", photometric="rgb", metadata=None)
     with tifffile.TiffFile(tmp_path / "x.tif") as file:
@@ -143,5 +174,3 @@ def test_one_pixel(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "a.png")
     with open_slide(tmp_path / "a.png", mpp=0.25) as reader:
         assert reader.thumbnail().tolist() == [[[10, 20, 30]]]
-        assert reader.deepzoom.levels == 1
-        assert reader.deepzoom_tile(0, 0, 0).getpixel((0, 0)) == (10, 20, 30)

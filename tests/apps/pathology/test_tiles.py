@@ -1,7 +1,12 @@
 """The web addresses of tiles: right pixels, random tokens, bounded memory, and 404 for all else."""
 
+import asyncio
 import io
+import threading
+import time
+from collections import OrderedDict
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,8 +14,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from apps.pathology import tiles
-from apps.pathology.reader import open_slide
+from apps.pathology.reader import SlideReader, open_slide
 from apps.pathology.shelf import SAMPLE
+from tests.apps.pathology.slides import Painted
 
 SLIDE = SAMPLE / "synthetic.tif"  # 2048 x 1536
 
@@ -43,8 +49,10 @@ def test_a_tile_shows_its_part_of_the_slide(client, level, x, y, size):
 
 
 @pytest.mark.parametrize("place", ["4/0_0.jpg", "0/8_0.jpg", "0/0_6.jpg", "3/1_0.jpg", "99999999999/0_0.jpg",
-                                   "0/99999999999999999999_0.jpg", "-1/0_0.jpg", "0/0_0.png", "a/0_0.jpg", "",
-                                   "heat.png", "../../../pyproject.toml", "%2e%2e/%2e%2e/pyproject.toml"])
+                                   "0/99999999999999999999_0.jpg", "9" * 5000 + "/0_0.jpg",
+                                   "0/0_" + "9" * 5000 + ".jpg", "0/\u0661_0.jpg", "-1/0_0.jpg", "0/0_0.png",
+                                   "a/0_0.jpg", "", "heat.png", "../../../pyproject.toml",
+                                   "%2e%2e/%2e%2e/pyproject.toml"])
 def test_there_is_nothing_else(client, place):
     assert client.get(f"{tiles.show(SLIDE, 'nothing')}/{place}").status_code == 404
 
@@ -83,6 +91,90 @@ def test_a_damaged_slide_is_no_server_error(client, tmp_path):
     path.write_bytes(SLIDE.read_bytes()[:100_000])
     assert client.get(f"{tiles.show(path, 'bad')}/0/3_3.jpg").status_code == 404
     assert client.get(f"{tiles.show(tmp_path / 'gone.tif', 'gone')}/0/0_0.jpg").status_code == 404
+
+
+class Slow(Painted):
+    """A slide without levels whose pixels come only when the test says so."""
+
+    def __init__(self):
+        super().__init__(5_000, 1_200)
+        self.go, self.asked = threading.Event(), threading.Event()
+
+    def chunk(self, level, column, row):
+        self.asked.set()
+        assert self.go.wait(60)
+        return super().chunk(level, column, row)
+
+
+def test_a_slide_that_is_read_through_keeps_nobody_waiting(client, monkeypatch, tmp_path):
+    slow = Slow()
+    monkeypatch.setattr(tiles, "open_slide", lambda path: open_slide(path) if path == SLIDE else SlideReader(slow))
+    address, far = tiles.show(tmp_path / "slow.tif", "slow"), tiles.levels((5_000, 5_000)) - 1
+    try:
+        for _ in range(2 * tiles.THREADS):
+            answer = client.get(f"{address}/{far}/0_0.jpg")
+            assert (answer.status_code, answer.headers["cache-control"]) == (503, "no-store")
+        assert slow.asked.wait(60)
+        assert client.get(f"{tiles.show(SLIDE, 'others')}/1/1_1.jpg").status_code == 200
+    finally:
+        slow.go.set()
+    wait_for(lambda: not tiles._aside)
+    answer = client.get(f"{address}/{far}/0_0.jpg")
+    assert answer.status_code == 200
+    assert Image.open(io.BytesIO(answer.content)).getpixel((80, 80))[1] < 200, "tissue in the middle"
+
+
+def test_a_slide_that_cannot_be_read_through_is_read_once(client, monkeypatch, tmp_path):
+    class Damaged(Painted):
+        def chunk(self, level, column, row):
+            self.reads += 1
+            raise ValueError("damaged")
+
+    source = Damaged(5_000, 1_200)
+    monkeypatch.setattr(tiles, "open_slide", lambda path: SlideReader(source))
+    far = f"{tiles.show(tmp_path / 'damaged.tif', 'd')}/{tiles.levels((5_000, 5_000)) - 1}/0_0.jpg"
+    assert client.get(far).status_code == 503
+    wait_for(lambda: not tiles._aside)
+    assert client.get(far).status_code == 404
+    assert client.get(far).status_code == 404
+    assert source.reads == 1
+
+
+def test_one_slide_never_has_all_threads(monkeypatch, tmp_path):
+    """Ten requests for a slow slide, then one for another, on one event loop as in the server."""
+    slow = Slow()
+    monkeypatch.setattr(tiles, "open_slide", lambda path: open_slide(path) if path == SLIDE else SlideReader(slow))
+    monkeypatch.setattr(tiles, "_threads", None)
+    hog, other = tiles.show(tmp_path / "hog.tif", "hog"), tiles.show(SLIDE, "not the hog")
+
+    async def ask() -> list[int]:
+        transport = httpx.ASGITransport(Starlette(routes=tiles.routes))
+        async with httpx.AsyncClient(transport=transport, base_url="http://site") as site:
+            hogged = [asyncio.create_task(site.get(f"{hog}/0/{x}_9.jpg")) for x in range(10)]
+            await asyncio.to_thread(slow.asked.wait, 60)
+            try:
+                answer = await asyncio.wait_for(site.get(f"{other}/0/2_2.jpg"), 60)
+            finally:
+                slow.go.set()
+            return [answer.status_code, *[(await task).status_code for task in hogged]]
+
+    assert asyncio.run(ask()) == [200] * 11
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_open_slides_hold_a_bounded_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiles, "_readers", OrderedDict())
+    monkeypatch.setattr(tiles, "MEMORY", 3 * 500 * 400 * 3)
+    for i in range(6):
+        Image.new("RGB", (500, 400)).save(tmp_path / f"{i}.png")
+        assert tiles.reader(tmp_path / f"{i}.png").held == 500 * 400 * 3
+    assert [path.stem for path in tiles._readers] == ["3", "4", "5"]
 
 
 def test_open_slides_and_kept_tiles_are_bounded(client, tmp_path, monkeypatch):
