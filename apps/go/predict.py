@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from apps.go import vertex
 from apps.go.features import NUMBERS, PLANES
 from apps.go.game import Game
 from apps.go.model import ModelConfig, Net
-from apps.go.search import Judged, Options, Search
+from apps.go.player import Analysis, Candidate
+from apps.go.search import Evaluator, Judged, Options, Search
+from apps.go.state import NAMES
 from apps.go.tree import ENDED
 from core import card, weights
 from core.card import Card
@@ -24,41 +26,6 @@ from core.runtime import Precision, find_device
 APP = "go"
 TABLE = Path(__file__).parent / "weights.toml"
 BATCH, MOST_VISITS = 256, 200_000
-
-
-@dataclass(frozen=True)
-class Move:
-    """One move that was looked at; winrate and lead are the side's to move."""
-
-    move: str
-    visits: int
-    winrate: float
-    score_lead: float
-    prior: float
-    pv: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What a player thinks of a position; winrate and lead are those of the side to move."""
-
-    move: str
-    """The move it would play."""
-    winrate: float
-    """Chance to win in [0, 1], a draw counting half."""
-    score_lead: float
-    """Expected lead in points."""
-    ownership: np.ndarray = field(repr=False)
-    """(H, W) float32 in [-1, 1]: who will own each point, +1 the first player."""
-    policy: np.ndarray = field(repr=False)
-    """(actions,) float32: the net's own opinion before any search."""
-    visits: int
-    pv: tuple[str, ...]
-    """The line it expects, the move first."""
-    moves: tuple[Move, ...] = field(repr=False)
-    """What was looked at, the best first."""
-    raw_winrate: float
-    """The net's own chance to win, before any search."""
 
 
 class Player:
@@ -113,7 +80,7 @@ class Player:
         Raises:
             ValueError: if the game is over, is not the net's, or the budget is out of range.
         """
-        if game.spec.game != ("go", "connect4", "othello", "gomoku").index(self.game):
+        if game.spec.game != NAMES.index(self.game):
             raise ValueError(f"this player plays {self.game}; load one for the other game")
         if game.over:
             raise ValueError("the game is over; there is no move to think about")
@@ -131,7 +98,7 @@ class Player:
         return _report(game, search, policy, temperature, rng)
 
 
-def _cached(evaluate):
+def _cached(evaluate: Evaluator) -> Evaluator:
     """An evaluator that asks once for each input: the same position by another order of moves looks different to the
     net when its last moves differ, so that what it sees is the key, and not the stones."""
     known: dict[bytes, tuple[np.ndarray, ...]] = {}
@@ -169,14 +136,14 @@ def _report(game: Game, search: Search, policy: np.ndarray, temperature: float, 
     raw = tree.judged[0, 0]
     n = int(visits.sum())
     winrate, lead = ((raw[i] + total[:, i].sum()) / (1 + n) for i in (1, 2))
-    moves = tuple(Move(game.vertex(a), int(visits[a]), float(mean[a, 1]), float(mean[a, 2]), float(policy[a]),
-                       _line(game, search, a)) for a in order if visits[a])
+    moves = [Candidate(vertex.name(game.spec, a), int(visits[a]), float(mean[a, 1]), float(mean[a, 2]),
+                       float(policy[a]), _line(game, search, a)) for a in order if visits[a]]
     ownership = (search.ownership[0] / max(1, search.judged[0])).astype(np.float32)
-    return Analysis(game.vertex(chosen), float(winrate), float(lead), ownership, policy, n + 1,
-                    _line(game, search, chosen), moves, float(raw[1]))
+    return Analysis(vertex.name(game.spec, chosen), float(winrate), float(lead), ownership, policy, visits.copy(),
+                    _line(game, search, chosen), moves)
 
 
-def _line(game: Game, search: Search, move: int, longest: int = 12) -> tuple[str, ...]:
+def _line(game: Game, search: Search, move: int, longest: int = 12) -> list[str]:
     """The most visited line that begins with a move of the root."""
     tree, line = search.tree, [move]
     node = tree.child[0, 0, move]
@@ -184,14 +151,14 @@ def _line(game: Game, search: Search, move: int, longest: int = 12) -> tuple[str
         move = int(tree.visits[0, node].argmax())
         line.append(move)
         node = tree.child[0, node, move]
-    return tuple(game.vertex(a) for a in line)
+    return [vertex.name(game.spec, a) for a in line]
 
 
-def load(weights: str | Path = "go", device: str = "auto", *, precision: Precision = "auto") -> Player:
+def load(weights: str | Path = "default", device: str = "auto", *, precision: Precision = "auto") -> Player:
     """Loads a player.
 
     Args:
-        weights: a published name (`go`), a .safetensors file, a run folder, or `hf://owner/repo/file`.
+        weights: a published name (`default`), a .safetensors file, a run folder, or `hf://owner/repo/file`.
         device: auto, cpu, cuda or cuda:1.
         precision: auto takes bfloat16 where it is faster.
     """
