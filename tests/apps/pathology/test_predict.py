@@ -214,10 +214,10 @@ def test_a_card_that_describes_no_model(tmp_path):
     ({"backbone": 5}, "backbone is 5, wanted str"),
     ({"backbone": "nonesuch"}, "not known"),
     ({"side": 128.5}, r"side is 128\.5, wanted int"),
-    ({"side": 10**6}, "between 32 and 512"),
-    ({"backbone": "p4m", "growth": 100_000}, "between 1 and 64"),
+    ({"side": 10**6}, "at least 32 and at most 512"),
+    ({"backbone": "p4m", "growth": 100_000}, "at least 1 and at most 64"),
     ({"dropout": float("nan")}, "dropout is nan"),
-    ({"dropout": 7}, "between 0 and 1"),
+    ({"dropout": 7}, "at least 0 and at most 1"),
     ({"drop_path": "a"}, "drop_path is 'a'"),
     ({"pool": "zzz"}, "pool is 'zzz'"),
 ])
