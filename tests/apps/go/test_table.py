@@ -153,7 +153,8 @@ def test_a_mistake_is_the_loss_of_the_movers_chance():
     for vertex in ("E5", "A1", "C3"):
         game.play(vertex)
     # Black keeps 0.5; White falls from 0.5 to 0.2; Black goes from 0.8 to 0.7.
-    thoughts = [thought(game, "E5", 0.5), thought(game, "C7", 0.5), thought(game, "G7", 0.8), thought(game, "pass", 0.3)]
+    plan = (("E5", 0.5), ("C7", 0.5), ("G7", 0.8), ("pass", 0.3))
+    thoughts = [thought(game, move, winrate) for move, winrate in plan]
     found = reviewed.mistakes(game, thoughts)
     assert [(m.number, m.move, m.better, round(m.loss, 3)) for m in found] == [
         (2, "A1", "C7", 0.3), (3, "C3", "G7", 0.1)]

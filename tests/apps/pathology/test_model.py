@@ -144,7 +144,8 @@ def test_unknown_backbones_get_a_sentence():
 
 
 @pytest.mark.parametrize(("change", "says"), [
-    ({"side": 8}, "side is 8; it must be at least 32 and at most 512"), ({"side": 10**6}, "side"), ({"growth": 0}, "growth"),
+    ({"side": 8}, "side is 8; it must be at least 32 and at most 512"), ({"side": 10**6}, "side"),
+    ({"growth": 0}, "growth"),
     ({"growth": 65}, "growth"), ({"dropout": 7}, "dropout"), ({"dropout": float("nan")}, "dropout"),
     ({"drop_path": -0.1}, "drop_path"),
 ])
