@@ -8,7 +8,7 @@ a batch holds boards of one size. Letters: B positions, F planes, G numbers, C c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from apps.go.features import NUMBERS, PLANES
 class ModelConfig:
     """Which net; enough to rebuild it."""
 
-    game: str = "go"
+    game: Literal["go", "connect4", "othello", "gomoku"] = "go"
     """The game it plays: go, connect4, othello or gomoku."""
     blocks: int = 6
     """Residual blocks of two 3x3 convolutions."""

@@ -20,6 +20,7 @@ from apps.go.state import NAMES
 from apps.go.tree import ENDED
 from core import card, weights
 from core.card import Card
+from core.checked import typed
 from core.inference import ready
 from core.runtime import Precision, find_device
 
@@ -179,8 +180,8 @@ def read_net(name: str | Path) -> tuple[Net, Card]:
     path = find(name)
     tensors, sheet = card.read(path, APP)
     try:
-        net = Net(ModelConfig(**sheet.model))
-    except TypeError as error:
+        net = Net(typed(ModelConfig, sheet.model))
+    except ValueError as error:
         raise ValueError(f"{path}: its card describes no model known here ({error}); update the program") from error
     card.rebuild(path, net, tensors)
     return net.requires_grad_(False), sheet
