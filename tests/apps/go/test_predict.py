@@ -87,7 +87,8 @@ def test_what_is_refused(player, game, tmp_path):
         player.analyse(game)
     tensors, sheet = card.read(predict.find("default"), "go")
     spoiled = tmp_path / "spoiled.safetensors"
-    for model, says in (({"blocks": 10**9}, "blocks"), ({"game": "chess"}, "chess"), ({"channels": 9.5}, "no model known")):
+    spoilt = (({"blocks": 10**9}, "blocks"), ({"game": "chess"}, "chess"), ({"channels": 9.5}, "no model known"))
+    for model, says in spoilt:
         card.write(spoiled, tensors, card.Card("go", sheet.model | model))
         with pytest.raises(ValueError, match=says):
             go.load(spoiled)
