@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,8 +37,10 @@ def board(game: Game, analysis: Analysis | None = None, *, shows: Collection[str
         return [point for point in found if point < size]
 
     last = points([game.moves[-1].vertex])[:1] if game.moves else []
-    suspects = np.flatnonzero((mask[:size] == 0) & (stones.ravel() == 0)) if can_play and game.name == "go" else []
-    ko = [int(p) for p in suspects if (game.illegal_reason(vertex.name(spec, int(p))) or "").startswith(("ko", "super"))]
+    bare = (stones.ravel() == 0) & (can_play and game.name == "go")
+    suspects = np.flatnonzero(bare & (np.resize(mask, size) == 0))
+    reasons = {int(p): game.illegal_reason(vertex.name(spec, int(p))) or "" for p in suspects}
+    ko = [point for point, why in reasons.items() if why.startswith(("ko", "superko"))]
     data: dict[str, Any] = {
         "game": game.name, "rows": spec.rows, "columns": spec.columns, "stones": stones.ravel().tolist(),
         "stars": stars(spec.rows, spec.columns) if game.name in ("go", "gomoku") else [],
@@ -92,6 +96,15 @@ def stars(rows: int, columns: int) -> list[int]:
 def percent(share: float) -> str:
     """A share as people read it."""
     return f"{100 * share:.0f} %"
+
+
+def strength(visits: int, results: Path) -> str:
+    """What a number of visits is called, with its Elo where results.json holds `{"elo": {"64": {"value": ...}}}`."""
+    try:
+        measured = json.loads(results.read_text("utf-8"))["elo"][str(visits)]["value"]
+        return f"{visits} · Elo {measured:.0f}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "1, no search" if visits == 1 else str(visits)
 
 
 def black_rate(game: Game, ply: int, analysis: Analysis) -> float:

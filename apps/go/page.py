@@ -1,44 +1,35 @@
 """The Go page: a game against the net and its search, what both think, and reviews of whole games."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
 from apps.go import drawing, reviewed, thinking
 from apps.go.game import BLACK, Game
+from apps.go.player import Analysis
 from apps.go.table import NAMES, SIDES, SIZES, Table, handicaps, usual_komi
 from core import ui
+
+if TYPE_CHECKING:
+    from core.card import Card
 
 HERE = Path(__file__).parent
 SGF_MB = 1
 PLAY, REVIEW = "Play", "Review"
-COLOURS = {"black": "Black", "white": "White", "both": "Both"}
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def known() -> dict:
+def known() -> dict[str, thinking.Model]:
     """The model, once it is loaded: the same for all visitors."""
     return {}
 
 
-@st.cache_data(max_entries=1)
-def measured(changed: float) -> dict:
-    """Elo by visits as results.json has it, {"64": {"value": ...}}, or nothing."""
-    try:
-        return dict(json.loads((HERE / "results.json").read_text("utf-8"))["elo"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def strength(visits: int) -> str:
-    """What a number of visits is called: with its measured Elo, where that was measured."""
-    path = HERE / "results.json"
-    found = measured(path.stat().st_mtime if path.exists() else 0.0).get(str(visits))
-    if isinstance(found, dict) and isinstance(found.get("value"), int | float):
-        return f"{visits} · Elo {found['value']:.0f}"
-    return "1, the net alone" if visits == 1 else str(visits)
+@st.cache_data(max_entries=8)
+def elo(visits: int) -> str:
+    """What a number of visits is called."""
+    return drawing.strength(visits, HERE / "results.json")
 
 
 def goban(key: str, data: dict, on_play) -> None:
@@ -85,7 +76,13 @@ def begin() -> None:
 
 
 def set_strength() -> None:
+    """Has the player think with so many visits from now on."""
     st.session_state.go_table.visits = st.session_state.go_strength
+
+
+def set_komi() -> None:
+    """Sets the komi that goes with the handicap."""
+    st.session_state.go_komi = usual_komi(st.session_state.go_handicap)
 
 
 def play_tab() -> None:
@@ -94,12 +91,17 @@ def play_tab() -> None:
     remember(table)
     left, right = st.columns([3, 2], gap="large")
     with right:
-        st.subheader(status(table), anchor=False)
+        st.subheader(table.status, anchor=False)
         if table.notice:
             st.warning(ui.plain(table.notice))
-        wait(table)
+        queue = st.container()
         if table.thought:
-            facts(table)
+            facts(table.game, table.thought.analysis)
+        if "go_strength" not in st.session_state:
+            st.session_state.go_strength = table.visits
+        st.select_slider("Strength, in visits of the search", thinking.STRENGTHS, key="go_strength", format_func=elo,
+                         on_change=set_strength, help="So many positions are looked at for a reply. An Elo is shown "
+                         "where it was measured against other programs.")
         shows = st.pills("Show on the board", drawing.SHOWS, selection_mode="multi", key="go_shows",
                          bind="query-params", help="Policy: what the net wants at first sight. Search: chance to win "
                          "in percent, and visits below. Ownership: whose each point will be. Line: what both sides "
@@ -107,12 +109,12 @@ def play_tab() -> None:
     with left:
         thought = table.thought
         over = table.game.over and not table.resigned
-        shows = {*shows, "Ownership"} if over else set(shows)
+        wanted = {"Ownership"} if over else set(shows)
         goban("go_board", drawing.board(
             table.game, thought.analysis if thought and not table.resigned else None,
-            shows=shows - ({"Policy", "Search", "Line"} if over else set()), serial=table.serial, can_play=table.mine,
+            shows=wanted, serial=table.serial, can_play=table.mine,
             pick=over and thought is not None, busy=table.ticket is not None and not table.mine, dead=table.dead,
-            said=spoken(table)), clicked)
+            said=table.spoken), clicked)
         if over and thought:
             st.caption("Crossed stones are taken for dead. Click a stone to change that.")
         acts(table)
@@ -120,10 +122,12 @@ def play_tab() -> None:
         thoughts(table)
         graph(table.game, table.thoughts)
         record = table.game.copy()
-        record.info |= players(table) | ({"RE": table.result} if table.result else {})
+        record.info |= table.players(known()["model"].card["name"]) | ({"RE": table.result} if table.result else {})
         ui.downloads([ui.Download("Save as SGF", "game.sgf", "application/x-go-sgf", lambda: record.to_sgf().encode())],
                      key="go_play")
         foot(table.thought)
+    with queue:
+        wait(table)  # last, for a page that begins anew halfway forgets what its other half was set to
 
 
 def acts(table: Table) -> None:
@@ -138,70 +142,42 @@ def acts(table: Table) -> None:
 
 def new_game() -> None:
     """Shows what can be chosen for a new game."""
-    size = st.segmented_control("Board", SIZES, default=9, required=True, key="go_size", format_func=lambda n: f"{n}×{n}")
-    st.segmented_control("You play", list(COLOURS), default="black", required=True, key="go_colour",
-                         format_func=COLOURS.get)
+    size = st.segmented_control("Board", SIZES, default=9, required=True, key="go_size", persist_state="session")
+    st.segmented_control("You play", list(SIDES), default="black", required=True, key="go_colour",
+                         format_func=str.capitalize, persist_state="session")
     allowed = handicaps(size)
     if len(allowed) > 1:
-        handicap = st.selectbox("Handicap", allowed, key="go_handicap", format_func=lambda n: f"{n} stones" if n else "None",
-                                on_change=lambda: st.session_state.update(go_komi=usual_komi(st.session_state.go_handicap)))
+        handicap = st.selectbox("Handicap", allowed, key="go_handicap", on_change=set_komi,
+                                format_func=lambda n: f"{n} stones" if n else "None")
     else:
         handicap = 0
     st.number_input("Komi, points for White", -50.0, 50.0, usual_komi(handicap), 0.5, key="go_komi", format="%.1f")
     st.button("Start", type="primary", on_click=begin, key="go_start", width="stretch")
 
 
-def status(table: Table) -> str:
-    """Whose turn it is, or how the game ended."""
-    if table.finished:
-        winner, _, how = table.result.partition("+")
-        if not how:
-            return "A draw"
-        name = "Black" if winner == "B" else "White"
-        return f"{name} wins" + (", the other resigned" if how == "R" else f" by {how} points" if table.thought else "")
-    name = NAMES[table.game.to_move]
-    return f"{name} to play" if not table.side else f"Your turn, {name}" if table.mine else f"{name} is thinking …"
-
-
-def spoken(table: Table) -> str:
-    """What a screen reader says when the position has changed."""
-    if not table.game.moves:
-        return status(table)
-    last = table.game.moves[-1]
-    return f"{NAMES[last.colour]} {last.vertex}. {status(table)}"
-
-
-def players(table: Table) -> dict[str, str]:
-    """Who plays, for the record."""
-    engine = f"Wunderkammer {known()['model'].card['name']}, {table.visits} visits"
-    return {name: "Visitor" if table.side in (0, side) else engine for name, side in (("PB", 1), ("PW", -1))}
-
-
 def wait(table: Table) -> None:
     """Looks again and again whether something has been thought, and shows the page anew when it has."""
-    if table.ticket is None:
+    ticket = table.ticket
+    if ticket is None:
         return
 
     @st.fragment(run_every=0.25)
     def poll() -> None:
-        if not table.waits(0.2):
+        if thinking.ended(ticket, 0.2) or table.ticket is not ticket:
             st.rerun()
-        if table.ticket.ahead:
-            st.caption(f"{table.ticket.ahead} ahead in the queue")
+        if ticket.ahead:
+            st.caption(f"{ticket.ahead} ahead in the queue")
 
     poll()
 
 
-def facts(table: Table) -> None:
+def facts(game: Game, analysis: Analysis) -> None:
     """Shows the chance and the lead."""
-    analysis, ply = table.thought.analysis, len(table.game.moves)
     with st.container(horizontal=True, gap="medium"):
-        rate = drawing.black_rate(table.game, ply, analysis)
+        rate = drawing.black_rate(game, len(game.moves), analysis)
         st.metric("Black wins", drawing.percent(rate), width="content")
-        st.metric("Expected score", drawing.lead(table.game, analysis), width="content", help="B: Black leads, komi included")
-        stones = table.game.prisoners if hasattr(table.game, "prisoners") else None
-        if stones:
-            st.metric("Prisoners", " : ".join(map(str, stones)), width="content")
+        st.metric("Expected score", drawing.lead(game, analysis), width="content",
+                  help="B: Black leads, W: White leads; komi is counted")
 
 
 def thoughts(table: Table) -> None:
@@ -219,12 +195,13 @@ def thoughts(table: Table) -> None:
 def explained(game: Game, thought: thinking.Thought) -> None:
     """Shows prior, visits and value of the top moves, and the principal line."""
     st.markdown(drawing.verdict(game, thought))
-    bar = {name: st.column_config.ProgressColumn(name, format="%.0f %%", min_value=0, max_value=100, help=what)
-           for name, what in (("Net", "The net's first thought"), ("Search", "Share of the visits"))}
-    st.dataframe(drawing.candidates(game, thought.analysis), hide_index=True, column_config={
-        **bar, "Wins": st.column_config.NumberColumn(format="%.0f %%", help="For who plays it, where the search looked"),
-        "Then": st.column_config.TextColumn(help="How the search expects the game to go on")},
-        alt="The moves that were considered")
+    kinds = st.column_config
+    bars = {name: kinds.ProgressColumn(width=100, help=what, format="%.0f %%", min_value=0, max_value=100)
+            for name, what in (("Net", "The net's first thought"), ("Search", "Share of the visits"))}
+    others = {"Move": kinds.TextColumn(width=56), "Then": kinds.TextColumn(help="How the search sees it go on"),
+              "Wins": kinds.NumberColumn(width=60, help="Of who plays it, where the search looked", format="%.0f %%")}
+    st.dataframe(drawing.candidates(game, thought.analysis), hide_index=True, column_config=bars | others,
+                 alt="The moves that were considered")
     st.caption(f"{NAMES[game.to_move]} to move; expected: {' '.join(thought.analysis.pv)}")
 
 
@@ -237,21 +214,21 @@ def graph(game: Game, thought_of, at: int | None = None) -> None:
          "axis": {"tickMinStep": 1, "grid": False}}
     y = {"field": "Black", "type": "quantitative", "title": "Black wins, %", "scale": {"domain": [0, 100]},
          "axis": {"values": [0, 25, 50, 75, 100]}}
-    layers = [{"mark": {"type": "area", "line": True, "opacity": 0.25, "interpolate": "monotone", "tooltip": True},
+    layers: list[dict] = [{"mark": {"type": "area", "line": True, "opacity": 0.25, "interpolate": "monotone", "tooltip": True},
                "encoding": {"x": x, "y": y}},
               {"data": {"values": [{"Black": 50}]}, "mark": {"type": "rule", "strokeDash": [4, 4], "color": "gray"},
                "encoding": {"y": y}}]
     if at is not None:
-        layers.append({"data": {"values": [{"Move": at}]}, "mark": {"type": "rule", "color": "#b9722b", "size": 2},
-                       "encoding": {"x": x}})
+        layers.append({"data": {"values": [{"Move": at}]}, "encoding": {"x": x},
+                       "mark": {"type": "rule", "color": "#b9722b", "size": 2}})
     st.vega_lite_chart(rows, {"layer": layers}, width="stretch", height=170, alt="Black's chance to win after each move")
 
 
 def foot(thought: thinking.Thought | None) -> None:
     """Shows which model, how fast and where."""
     model = known()["model"]
-    ui.footer(model=f"{model.card['name']} {model.sha256[:8]}", device=f"{model.device} in {model.precision}",
-              milliseconds=thought.milliseconds if thought else None, sure=f"{thought.visits} visits" if thought else "")
+    ui.footer(model=f"{model.card['name']} {model.sha256[:8]}", sure=f"{thought.visits} visits" if thought else "",
+              device=f"{model.device} in {model.precision}", milliseconds=thought.milliseconds if thought else None)
 
 
 # Reviewing ------------------------------------------------------------------------------------------------------------
@@ -259,7 +236,8 @@ def foot(thought: thinking.Thought | None) -> None:
 
 def uploaded() -> None:
     """Reads the visitor's SGF file."""
-    file, say = st.session_state[f"go_file_{st.session_state.get('go_files', 0)}"], st.session_state
+    say = st.session_state
+    file = say[f"go_file_{say.get('go_files', 0)}"]
     if file is None:
         return
     taken, refused = ui.within([file], megabytes=SGF_MB, count=1)
@@ -288,8 +266,8 @@ def review_tab() -> None:
     table = seated()
     left, right = st.columns([3, 2], gap="large")
     with right:
-        st.file_uploader("A game of Go (SGF)", type=["sgf"], key=f"go_file_{say.get('go_files', 0)}", on_change=uploaded,
-                         max_upload_size=SGF_MB)
+        st.file_uploader("A game of Go (SGF)", type=["sgf"], key=f"go_file_{say.get('go_files', 0)}",
+                         on_change=uploaded, max_upload_size=SGF_MB)
         if table.game.moves:
             st.button("Take the game I play here", on_click=take, args=[table.game.copy()], key="go_take")
         if trouble := say.pop("go_trouble", None):
@@ -304,8 +282,9 @@ def review_tab() -> None:
         work(game)
         found = say.get("go_found")
         listed = picks(game, found) if found else None
-    ply = walk(left, game)
+    shown = left.container()
     with left:
+        ply = walk(game)
         position = game.at(ply)
         analysis = found[ply].analysis if found and ply < len(found) else None
         marks = {}
@@ -313,6 +292,7 @@ def review_tab() -> None:
             marks = {listed.move: "mistake", listed.better: "better"}
         shows = st.pills("Show on the board", drawing.SHOWS, selection_mode="multi", key="go_review_shows",
                          label_visibility="collapsed", disabled=analysis is None)
+    with shown:
         goban("go_shown", drawing.board(position, analysis, shows=set(shows), serial=ply, marks=marks), lambda: None)
     with right:
         if found:
@@ -347,7 +327,8 @@ def work(game: Game) -> None:
 
 def picks(game: Game, found: list) -> reviewed.Mistake | None:
     """Lists the mistakes; gives the one that was clicked, to whose position the board goes."""
-    whose = st.segmented_control("Mistakes of", ["Both", "Black", "White"], default="Both", required=True, key="go_whose")
+    whose = st.segmented_control("Mistakes of", ["Both", "Black", "White"], default="Both", required=True,
+                                 key="go_whose")
     colours = {"Both": (1, -1), "Black": (BLACK,), "White": (-BLACK,)}[whose]
     listed = reviewed.mistakes(game, found, colours)
     if not listed:
@@ -358,27 +339,28 @@ def picks(game: Game, found: list) -> reviewed.Mistake | None:
         if rows := st.session_state.go_mistakes.selection.rows:
             st.session_state.go_at = listed[rows[0]].number - 1
 
+    bar = st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
     table = st.dataframe([{"Move": m.short, "Costs": 100 * m.loss, "Better": m.better} for m in listed],
                          hide_index=True, key="go_mistakes", on_select=go, selection_mode="single-row",
                          height=min(245, 40 + 35 * len(listed)), alt="The moves that cost most",
-                         column_config={"Costs": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)})
+                         column_config={"Costs": bar})
     rows = table.selection.rows
     return listed[rows[0]] if rows and rows[0] < len(listed) else None
 
 
-def walk(place, game: Game) -> int:
+def walk(game: Game) -> int:
     """Shows the way through a game; gives the number of moves that are on the board."""
     last = len(game.moves)
 
     def go(step: int) -> None:
         st.session_state.go_at = min(max(st.session_state.go_at + step, 0), last)
 
-    with place, st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
         st.button("◀", on_click=go, args=[-1], key="go_back", help="One move back")
         st.button("▶", on_click=go, args=[1], key="go_forth", help="One move on")
         if not last:
             return 0
-        return st.slider("Move", 0, last, key="go_at", width="stretch")
+        return st.slider("Move", 0, last, key="go_at", width="stretch", persist_state="session")
 
 
 # The page -------------------------------------------------------------------------------------------------------------
@@ -409,7 +391,7 @@ model = loaded()
 if model is None:
     st.stop()
 with top:
-    ui.card(SimpleNamespace(**model.card))
+    ui.card(cast("Card", SimpleNamespace(**model.card)))  # its fields, without the torch that core.card imports
 play, review = st.tabs([PLAY, REVIEW], key="go_view", bind="query-params")
 if play.open:
     with play:
