@@ -119,6 +119,22 @@ def curve(game: Game, thoughts: Mapping[int, Thought]) -> list[dict[str, float]]
             for ply in sorted(thoughts) if ply <= len(game.moves)]
 
 
+def graph(at: int | None = None) -> dict[str, Any]:
+    """A Vega-Lite picture of the rows of `curve`, with a line at one of the positions."""
+    x = {"field": "Move", "type": "quantitative", "title": None, "scale": {"domainMin": 0, "nice": False},
+         "axis": {"tickMinStep": 1, "grid": False}}
+    y = {"field": "Black", "type": "quantitative", "title": "Black wins, %", "scale": {"domain": [0, 100]},
+         "axis": {"values": [0, 25, 50, 75, 100]}}
+    area = {"type": "area", "line": True, "opacity": 0.25, "interpolate": "monotone", "tooltip": True}
+    half = {"type": "rule", "strokeDash": [4, 4], "color": "gray"}
+    layers: list[dict[str, Any]] = [{"mark": area, "encoding": {"x": x, "y": y}},
+                                    {"mark": half, "data": {"values": [{"Black": 50}]}, "encoding": {"y": y}}]
+    if at is not None:
+        layers.append({"mark": {"type": "rule", "color": "#b9722b", "size": 2}, "data": {"values": [{"Move": at}]},
+                       "encoding": {"x": x}})
+    return {"layer": layers}
+
+
 def lead(game: Game, analysis: Analysis) -> str:
     """Who leads by how many points: "B+3.5"."""
     points = analysis.score_lead * game.to_move

@@ -210,18 +210,8 @@ def graph(game: Game, thought_of, at: int | None = None) -> None:
     rows = drawing.curve(game, thought_of)
     if len(rows) < 2:
         return
-    x = {"field": "Move", "type": "quantitative", "title": None, "scale": {"domainMin": 0, "nice": False},
-         "axis": {"tickMinStep": 1, "grid": False}}
-    y = {"field": "Black", "type": "quantitative", "title": "Black wins, %", "scale": {"domain": [0, 100]},
-         "axis": {"values": [0, 25, 50, 75, 100]}}
-    layers: list[dict] = [{"mark": {"type": "area", "line": True, "opacity": 0.25, "interpolate": "monotone", "tooltip": True},
-               "encoding": {"x": x, "y": y}},
-              {"data": {"values": [{"Black": 50}]}, "mark": {"type": "rule", "strokeDash": [4, 4], "color": "gray"},
-               "encoding": {"y": y}}]
-    if at is not None:
-        layers.append({"data": {"values": [{"Move": at}]}, "encoding": {"x": x},
-                       "mark": {"type": "rule", "color": "#b9722b", "size": 2}})
-    st.vega_lite_chart(rows, {"layer": layers}, width="stretch", height=170, alt="Black's chance to win after each move")
+    st.vega_lite_chart(rows, drawing.graph(at), width="stretch", height=170,
+                       alt="Black's chance to win after each move")
 
 
 def foot(thought: thinking.Thought | None) -> None:
