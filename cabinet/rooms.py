@@ -50,8 +50,8 @@ class Headline:
 ROOMS = [
     Room("pathology", "Pathology", "Is there tumour in this lymph node? Tiles with a calibrated probability, whole "
          "slides with a heat map.", figure="AUROC on held-out tiles", where=("test", "auroc")),
-    Room("go", "Go", "Play against a small net with tree search, see what it thinks, and have a game reviewed.",
-         figure="top-1 agreement on held-out games", where=("test", "top1")),
+    Room("go", "Go", "Play against a small net and its search, see what both think, and have your own games reviewed.",
+         figure="Agreement with the game's move, held-out", where=("test", "top1")),
 ]
 
 

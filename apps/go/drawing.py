@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,9 +37,10 @@ def board(game: Game, analysis: Analysis | None = None, *, shows: Collection[str
         return [point for point in found if point < size]
 
     last = points([game.moves[-1].vertex])[:1] if game.moves else []
-    suspects = (mask[:size] == 0) & (stones.ravel() == 0) & (can_play and game.name == "go")
-    reasons = {int(p): game.illegal_reason(vertex.name(spec, int(p))) or "" for p in np.flatnonzero(suspects)}
-    ko = [p for p, reason in reasons.items() if reason.startswith(("ko", "super"))]
+    bare = (stones.ravel() == 0) & (can_play and game.name == "go")
+    suspects = np.flatnonzero(bare & (np.resize(mask, size) == 0))
+    reasons = {int(p): game.illegal_reason(vertex.name(spec, int(p))) or "" for p in suspects}
+    ko = [point for point, why in reasons.items() if why.startswith(("ko", "superko"))]
     data: dict[str, Any] = {
         "game": game.name, "rows": spec.rows, "columns": spec.columns, "stones": stones.ravel().tolist(),
         "stars": stars(spec.rows, spec.columns) if game.name in ("go", "gomoku") else [],
@@ -95,6 +98,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def strength(visits: int, results: Path) -> str:
+    """What a number of visits is called, with its Elo where results.json holds `{"elo": {"64": {"value": ...}}}`."""
+    try:
+        measured = json.loads(results.read_text("utf-8"))["elo"][str(visits)]["value"]
+        return f"{visits} · Elo {measured:.0f}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "1, no search" if visits == 1 else str(visits)
+
+
 def black_rate(game: Game, ply: int, analysis: Analysis) -> float:
     """Black's chance in the position before move number `ply`, 0..1."""
     mover = game.moves[ply].colour if ply < len(game.moves) else game.to_move
@@ -105,6 +117,22 @@ def curve(game: Game, thoughts: Mapping[int, Thought]) -> list[dict[str, float]]
     """Black's chance, in percent, over the game: rows of a graph."""
     return [{"Move": ply, "Black": round(100 * black_rate(game, ply, thoughts[ply].analysis), 1)}
             for ply in sorted(thoughts) if ply <= len(game.moves)]
+
+
+def graph(at: int | None = None) -> dict[str, Any]:
+    """A Vega-Lite picture of the rows of `curve`, with a line at one of the positions."""
+    x = {"field": "Move", "type": "quantitative", "title": None, "scale": {"domainMin": 0, "nice": False},
+         "axis": {"tickMinStep": 1, "grid": False}}
+    y = {"field": "Black", "type": "quantitative", "title": "Black wins, %", "scale": {"domain": [0, 100]},
+         "axis": {"values": [0, 25, 50, 75, 100]}}
+    area = {"type": "area", "line": True, "opacity": 0.25, "interpolate": "monotone", "tooltip": True}
+    half = {"type": "rule", "strokeDash": [4, 4], "color": "gray"}
+    layers: list[dict[str, Any]] = [{"mark": area, "encoding": {"x": x, "y": y}},
+                                    {"mark": half, "data": {"values": [{"Black": 50}]}, "encoding": {"y": y}}]
+    if at is not None:
+        layers.append({"mark": {"type": "rule", "color": "#b9722b", "size": 2}, "data": {"values": [{"Move": at}]},
+                       "encoding": {"x": x}})
+    return {"layer": layers}
 
 
 def lead(game: Game, analysis: Analysis) -> str:

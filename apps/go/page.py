@@ -1,277 +1,391 @@
-"""The Go page: play against the net, see what it thinks, have a game reviewed."""
+"""The Go page: a game against the net and its search, what both think, and reviews of whole games."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
 from apps.go import drawing, reviewed, thinking
 from apps.go.game import BLACK, Game
+from apps.go.player import Analysis
 from apps.go.table import NAMES, SIDES, SIZES, Table, handicaps, usual_komi
 from core import ui
-from core.card import Card
+
+if TYPE_CHECKING:
+    from core.card import Card
 
 HERE = Path(__file__).parent
 SGF_MB = 1
-STRENGTH = {1: "the net alone", 16: "16 visits", 64: "64 visits", 256: "256 visits"}
+PLAY, REVIEW = "Play", "Review"
 
 
-@st.cache_resource(max_entries=1)
-def loading():
-    return thinking.get_ready()
+@st.cache_resource(max_entries=1, show_spinner=False)
+def known() -> dict[str, thinking.Model]:
+    """The model, once it is loaded: the same for all visitors."""
+    return {}
 
 
-def mount(key: str, data: dict, on_play=lambda: None) -> None:
+@st.cache_data(max_entries=8)
+def elo(visits: int) -> str:
+    """What a number of visits is called."""
+    return drawing.strength(visits, HERE / "results.json")
+
+
+def goban(key: str, data: dict, on_play) -> None:
+    """Shows a board."""
     ui.component("board", HERE / "board")(key=key, data=data, on_play_change=on_play)
 
 
-# Play -----------------------------------------------------------------------------------------------------------------
+# Playing --------------------------------------------------------------------------------------------------------------
 
 
-def seat() -> Table:
-    """The visitor's table: this session's, or the one that the address says."""
-    if "table" not in st.session_state:
-        st.session_state["table"] = Table.at(st.query_params.to_dict())
-    return st.session_state["table"]
+def seated() -> Table:
+    """The visitor's game: begun already, or as the address says."""
+    if "go_table" not in st.session_state:
+        table = Table.at(st.query_params.to_dict())
+        st.session_state.go_table = table
+        st.session_state.go_strength = table.visits
+    return st.session_state.go_table
 
 
-def think(table: Table) -> bool:
-    """Lets the player go on; gives whether it is still thinking. Most thoughts come within a moment."""
-    for _ in range(3):
-        table.go_on()
-        if table.ticket is None or table.waits(0.7):
-            break
-    return table.ticket is not None
+def remember(table: Table) -> None:
+    """Writes the game into the page's address."""
+    for name in ("size", "visits", "komi", "colour", "moves", "handicap", "resigned"):
+        value = table.address().get(name, "")
+        if st.query_params.get(name, "") != value:
+            if value:
+                st.query_params[name] = value
+            else:
+                st.query_params.pop(name, None)
 
 
-@st.fragment(run_every=0.3)
-def await_thought(table: Table) -> None:
-    """Reruns the page when what is being thought has come."""
-    if not table.waits(0.1):
-        st.rerun()
-    st.caption("The player is thinking …")
+def clicked() -> None:
+    """Plays where the visitor clicked."""
+    if chosen := st.session_state["go_board"].play:
+        st.session_state.go_table.click(int(chosen["point"]), int(chosen["serial"]))
+
+
+def begin() -> None:
+    """Starts the game that the visitor chose."""
+    old, say = st.session_state.go_table, st.session_state
+    old.leave()
+    size, handicap = say.go_size, say.get("go_handicap", 0)
+    game = Game("go", size, say.get("go_komi", usual_komi(handicap)), handicap=handicap)
+    say.go_table = Table(game, SIDES[say.go_colour], say.go_strength, serial=old.serial + 1)
+
+
+def set_strength() -> None:
+    """Has the player think with so many visits from now on."""
+    st.session_state.go_table.visits = st.session_state.go_strength
+
+
+def set_komi() -> None:
+    """Sets the komi that goes with the handicap."""
+    st.session_state.go_komi = usual_komi(st.session_state.go_handicap)
 
 
 def play_tab() -> None:
-    table = seat()
+    table = seated()
+    table.go_on()
+    remember(table)
     left, right = st.columns([3, 2], gap="large")
     with right:
-        new_game(table)
-        shows = st.pills("Show on the board", drawing.SHOWS, selection_mode="multi", key="shows")
-    busy = think(table)
-    if st.query_params.to_dict() != {**st.query_params.to_dict(), **table.address()}:
-        st.query_params.update(table.address())
+        st.subheader(table.status, anchor=False)
+        if table.notice:
+            st.warning(ui.plain(table.notice))
+        queue = st.container()
+        if table.thought:
+            facts(table.game, table.thought.analysis)
+        if "go_strength" not in st.session_state:
+            st.session_state.go_strength = table.visits
+        st.select_slider("Strength, in visits of the search", thinking.STRENGTHS, key="go_strength", format_func=elo,
+                         on_change=set_strength, help="So many positions are looked at for a reply. An Elo is shown "
+                         "where it was measured against other programs.")
+        shows = st.pills("Show on the board", drawing.SHOWS, selection_mode="multi", key="go_shows",
+                         bind="query-params", help="Policy: what the net wants at first sight. Search: chance to win "
+                         "in percent, and visits below. Ownership: whose each point will be. Line: what both sides "
+                         "will play, as the search sees it.")
     with left:
-        board_of(table, shows, busy)
-        (st.warning if table.notice else st.caption)(ui.plain(status(table)))
-        controls(table)
-        if busy:
-            await_thought(table)
+        thought = table.thought
+        over = table.game.over and not table.resigned
+        wanted = {"Ownership"} if over else set(shows)
+        goban("go_board", drawing.board(
+            table.game, thought.analysis if thought and not table.resigned else None,
+            shows=wanted, serial=table.serial, can_play=table.mine,
+            pick=over and thought is not None, busy=table.ticket is not None and not table.mine, dead=table.dead,
+            said=table.spoken), clicked)
+        if over and thought:
+            st.caption("Crossed stones are taken for dead. Click a stone to change that.")
+        acts(table)
     with right:
-        opinion(table)
+        thoughts(table)
+        graph(table.game, table.thoughts)
+        record = table.game.copy()
+        record.info |= table.players(known()["model"].card["name"]) | ({"RE": table.result} if table.result else {})
+        ui.downloads([ui.Download("Save as SGF", "game.sgf", "application/x-go-sgf", lambda: record.to_sgf().encode())],
+                     key="go_play")
+        foot(table.thought)
+    with queue:
+        wait(table)  # last, for a page that begins anew halfway forgets what its other half was set to
 
 
-def new_game(table: Table) -> None:
-    """Asks how the next game is to be, and begins it."""
-    with st.popover("New game", width="stretch"):
-        size = st.segmented_control("Board", SIZES, default=table.game.spec.rows, required=True, key="new-size")
-        side = st.segmented_control("You play", list(SIDES), default="black", required=True, key="new-side")
-        visits = st.segmented_control("Strength", list(STRENGTH), default=table.visits, required=True, key="new-visits",
-                                      format_func=lambda visits: STRENGTH[visits],
-                                      help="Positions the player looks at before a move; more is stronger and slower.")
-        handicap = st.selectbox("Handicap stones", handicaps(size), key=f"new-handicap-{size}")
-        komi = st.number_input("Komi", -100.0, 100.0, usual_komi(handicap), 0.5, key=f"new-komi-{bool(handicap)}")
-        if size != 9:
-            st.caption("The net was trained on 9x9 boards; on others nobody has measured how well it plays.")
-        if st.button("Begin", type="primary", key="begin"):
-            table.leave()
-            st.query_params.clear()
-            st.session_state["table"] = Table.at({"size": str(size), "colour": side, "visits": str(visits),
-                                                  "handicap": str(handicap), "komi": f"{round(2 * komi) / 2:g}"})
-            st.rerun()
-
-
-def board_of(table: Table, shows: list[str], busy: bool) -> None:
-    """Shows the board; a click plays, after the end it marks stones dead or alive."""
-
-    def clicked() -> None:
-        choice = st.session_state["board"].play
-        if choice:
-            table.click(int(choice["point"]), int(choice["serial"]))
-
-    thought, ended = table.thought, table.game.over and not table.resigned
-    mount("board", drawing.board(
-        table.game, thought.analysis if thought else None, shows=[*shows, "Ownership"] if ended else shows,
-        serial=table.serial, can_play=table.mine, pick=ended, busy=busy, dead=table.dead, said=status(table)), clicked)
-
-
-def status(table: Table) -> str:
-    """One sentence for the eye and the screen reader: what has happened, and whose turn it is."""
-    if table.notice:
-        return table.notice
-    if table.finished:
-        return f"The game is over: {table.result or 'counting'}."
-    moves = table.game.moves
-    last = f"{NAMES[moves[-1].colour]} has played {moves[-1].vertex}. " if moves else ""
-    turn = NAMES[table.game.to_move]
-    return f"{last}{turn} to move{'' if table.side == 0 else ' (you)' if table.mine else ''}."
-
-
-def controls(table: Table) -> None:
+def acts(table: Table) -> None:
     """Shows the buttons under the board."""
     with st.container(horizontal=True, gap="small"):
-        st.button("Pass", key="pass", disabled=not table.mine, on_click=table.play, args=("pass",))
-        st.button("Undo", key="undo", disabled=not table.game.moves, on_click=table.undo)
-        st.button("Resign", key="resign", disabled=table.finished, on_click=table.resign)
-        if table.game.over and not table.resigned:
-            st.button("Play on", key="resume", on_click=table.resume,
-                      help="Takes the last pass back, if you do not agree on what is dead.")
-        st.download_button("SGF", table.game.to_sgf(), "game.sgf", "application/x-go-sgf", key="sgf", on_click="ignore",
-                           disabled=not table.game.moves)
-    if table.game.over and not table.resigned:
-        st.caption("Click on stones to mark them dead or alive.")
+        st.button("Pass", on_click=table.play, args=["pass"], disabled=not table.mine, key="go_pass")
+        st.button("Undo", on_click=table.undo, disabled=not (table.game.moves or table.resigned), key="go_undo")
+        st.button("Resign", on_click=table.resign, disabled=table.finished, key="go_resign")
+        with st.popover("New game"):
+            new_game()
 
 
-def opinion(table: Table) -> None:
-    """Shows what the player thinks of the position and how the game went."""
-    if table.result:
-        st.subheader(table.result, anchor=False)
-    thought = table.thought
-    if thought is None:
-        st.caption("No opinion on this position yet.")
+def new_game() -> None:
+    """Shows what can be chosen for a new game."""
+    size = st.segmented_control("Board", SIZES, default=9, required=True, key="go_size", persist_state="session")
+    st.segmented_control("You play", list(SIDES), default="black", required=True, key="go_colour",
+                         format_func=str.capitalize, persist_state="session")
+    allowed = handicaps(size)
+    if len(allowed) > 1:
+        handicap = st.selectbox("Handicap", allowed, key="go_handicap", on_change=set_komi,
+                                format_func=lambda n: f"{n} stones" if n else "None")
+    else:
+        handicap = 0
+    st.number_input("Komi, points for White", -50.0, 50.0, usual_komi(handicap), 0.5, key="go_komi", format="%.1f")
+    st.button("Start", type="primary", on_click=begin, key="go_start", width="stretch")
+
+
+def wait(table: Table) -> None:
+    """Looks again and again whether something has been thought, and shows the page anew when it has."""
+    ticket = table.ticket
+    if ticket is None:
         return
-    game, analysis = table.game, thought.analysis
-    black = drawing.black_rate(game, len(game.moves), analysis)
+
+    @st.fragment(run_every=0.25)
+    def poll() -> None:
+        if thinking.ended(ticket, 0.2) or table.ticket is not ticket:
+            st.rerun()
+        if ticket.ahead:
+            st.caption(f"{ticket.ahead} ahead in the queue")
+
+    poll()
+
+
+def facts(game: Game, analysis: Analysis) -> None:
+    """Shows the chance and the lead."""
     with st.container(horizontal=True, gap="medium"):
-        st.metric("Black wins", drawing.percent(black), width="content")
-        st.metric("Lead", drawing.lead(game, analysis), width="content", help="Expected difference in points")
-    curve_of(drawing.curve(game, table.thoughts))
-    if not table.finished:
-        with st.expander("What the net wants, and what the search makes of it"):
-            st.markdown(drawing.verdict(game, thought))
-            candidates(game, analysis)
-    model = loading().result(0)
-    ui.footer(model=model.card["name"], device=model.device, milliseconds=thought.milliseconds,
-              sure=f"{thought.visits} visits")
+        rate = drawing.black_rate(game, len(game.moves), analysis)
+        st.metric("Black wins", drawing.percent(rate), width="content")
+        st.metric("Expected score", drawing.lead(game, analysis), width="content",
+                  help="B: Black leads, W: White leads; komi is counted")
 
 
-def candidates(game: Game, analysis) -> None:
-    """Shows the moves that were considered: the net's share, the search's, and the chance to win."""
-    bar = {name: st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
-           for name in ("Net", "Search")}
-    st.dataframe(drawing.candidates(game, analysis), hide_index=True, column_config={
-        **bar, "Wins": st.column_config.NumberColumn(format="%.0f %%")}, alt="Moves that were considered")
+def thoughts(table: Table) -> None:
+    """Shows what the net wanted at first sight and what the search made of it."""
+    with st.expander("What it thinks", key="go_thinks"):
+        which = st.segmented_control("Position", ["Now", "Before the last move"], default="Now", required=True,
+                                     key="go_which", label_visibility="collapsed")
+        ply = len(table.game.moves) - (which != "Now")
+        if ply not in table.thoughts or (ply == len(table.game.moves) and table.finished):
+            st.caption("Nothing was thought about this position.")
+            return
+        explained(table.game.at(ply), table.thoughts[ply])
 
 
-def curve_of(rows: list[dict]) -> None:
+def explained(game: Game, thought: thinking.Thought) -> None:
+    """Shows prior, visits and value of the top moves, and the principal line."""
+    st.markdown(drawing.verdict(game, thought))
+    kinds = st.column_config
+    bars = {name: kinds.ProgressColumn(width=100, help=what, format="%.0f %%", min_value=0, max_value=100)
+            for name, what in (("Net", "The net's first thought"), ("Search", "Share of the visits"))}
+    others = {"Move": kinds.TextColumn(width=56), "Then": kinds.TextColumn(help="How the search sees it go on"),
+              "Wins": kinds.NumberColumn(width=60, help="Of who plays it, where the search looked", format="%.0f %%")}
+    st.dataframe(drawing.candidates(game, thought.analysis), hide_index=True, column_config=bars | others,
+                 alt="The moves that were considered")
+    st.caption(f"{NAMES[game.to_move]} to move; expected: {' '.join(thought.analysis.pv)}")
+
+
+def graph(game: Game, thought_of, at: int | None = None) -> None:
     """Shows Black's chances over the game."""
-    if len(rows) > 1:
-        st.line_chart(rows, x="Move", y="Black", height=160, y_label="Black's chance, %")
+    rows = drawing.curve(game, thought_of)
+    if len(rows) < 2:
+        return
+    st.vega_lite_chart(rows, drawing.graph(at), width="stretch", height=170,
+                       alt="Black's chance to win after each move")
 
 
-# Review ---------------------------------------------------------------------------------------------------------------
+def foot(thought: thinking.Thought | None) -> None:
+    """Shows which model, how fast and where."""
+    model = known()["model"]
+    ui.footer(model=f"{model.card['name']} {model.sha256[:8]}", sure=f"{thought.visits} visits" if thought else "",
+              device=f"{model.device} in {model.precision}", milliseconds=thought.milliseconds if thought else None)
+
+
+# Reviewing ------------------------------------------------------------------------------------------------------------
+
+
+def uploaded() -> None:
+    """Reads the visitor's SGF file."""
+    say = st.session_state
+    file = say[f"go_file_{say.get('go_files', 0)}"]
+    if file is None:
+        return
+    taken, refused = ui.within([file], megabytes=SGF_MB, count=1)
+    try:
+        if refused:
+            raise ValueError(refused[0])
+        game = Game.from_sgf(taken[0].getvalue())
+        if game.name != "go":
+            raise ValueError(f"the file holds a game of {game.name}; games of Go are reviewed here")
+    except ValueError as error:
+        say.go_trouble = str(error)
+        return
+    take(game)
+    say.go_files = say.get("go_files", 0) + 1
+
+
+def take(game: Game) -> None:
+    """Makes a game the one under review."""
+    say = st.session_state
+    thinking.drop(say.get("go_work"))
+    say.update(go_reviewed=game, go_work=None, go_found=None, go_at=len(game.moves))
 
 
 def review_tab() -> None:
+    say = st.session_state
+    table = seated()
     left, right = st.columns([3, 2], gap="large")
     with right:
-        game = game_to_review()
+        st.file_uploader("A game of Go (SGF)", type=["sgf"], key=f"go_file_{say.get('go_files', 0)}",
+                         on_change=uploaded, max_upload_size=SGF_MB)
+        if table.game.moves:
+            st.button("Take the game I play here", on_click=take, args=[table.game.copy()], key="go_take")
+        if trouble := say.pop("go_trouble", None):
+            st.error(ui.plain(trouble))
+    game = say.get("go_reviewed")
     if game is None:
         with left:
-            st.info("Upload a game as SGF, or take the one you have just played: each position is looked at, and the "
-                    "moves that cost most are listed.")
+            goban("go_shown", drawing.board(table.game.at(0)), lambda: None)
+        right.info("Choose a game: every position will be looked at, and the moves that cost most are listed.")
         return
-    text = game.to_sgf()
-    if st.session_state.get("reviewed") != text:
-        with right:
-            if not st.button("Review this game", type="primary", key="review"):
-                with left:
-                    mount("review-start", drawing.board(game))
-                return
-            try:
-                st.session_state["review-ticket"] = thinking.ask_review(game)
-                st.session_state["reviewed"] = text
-            except ValueError as error:
-                st.error(ui.plain(error))
-                return
-    ticket = st.session_state["review-ticket"]
-    if ticket.state in ("waiting", "running"):
-        with right:
-            ui.watch(ticket, "Looking at each position", key="review")
-    elif ticket.state == "done":
-        findings(game, ticket.result(), left, right)
-    else:
-        st.session_state["reviewed"] = None
-        if ticket.state == "failed":
-            st.error(ui.plain(ticket.error))
+    with right:
+        work(game)
+        found = say.get("go_found")
+        listed = picks(game, found) if found else None
+    shown = left.container()
+    with left:
+        ply = walk(game)
+        position = game.at(ply)
+        analysis = found[ply].analysis if found and ply < len(found) else None
+        marks = {}
+        if listed and listed.number == ply + 1:
+            marks = {listed.move: "mistake", listed.better: "better"}
+        shows = st.pills("Show on the board", drawing.SHOWS, selection_mode="multi", key="go_review_shows",
+                         label_visibility="collapsed", disabled=analysis is None)
+    with shown:
+        goban("go_shown", drawing.board(position, analysis, shows=set(shows), serial=ply, marks=marks), lambda: None)
+    with right:
+        if found:
+            if listed and listed.number == ply + 1:
+                st.markdown(listed.sentence)
+            graph(game, dict(enumerate(found)), ply)
+            if ply < len(found):
+                explained(position, found[ply])
+                foot(found[ply])
+
+
+def work(game: Game) -> None:
+    """Offers to review the game, or shows how far that is."""
+    say = st.session_state
+    ticket = say.get("go_work")
+    if ticket is not None and ticket.state == "done":
+        say.go_found, say.go_work = ticket.result(), None
+        return
+    if ticket is not None and ticket.state in ("waiting", "running"):
+        ui.watch(ticket, "Reviewing", key="go_review")
+        return
+    if ticket is not None and ticket.state == "failed":
+        st.error(ui.plain(ticket.error), title="The game could not be reviewed")
+    if say.get("go_found") is None and st.button("Review this game", type="primary", width="stretch", key="go_ask"):
+        try:
+            say.go_work = thinking.ask_review(game)
+        except ValueError as error:
+            st.error(ui.plain(error))
         else:
             st.rerun()
 
 
-def game_to_review() -> Game | None:
-    """Takes an upload, else the game of the other tab."""
-    file = st.file_uploader("A game", type=["sgf"], key="game", max_upload_size=SGF_MB,
-                            help=f"SGF, at most {SGF_MB} MB; it stays in memory while the page is open.")
-    if file is None:
-        game = seat().game
-        return game if len(game.moves) > 1 else None
-    try:
-        game = Game.from_sgf(file.getvalue())
-    except ValueError as error:
-        st.error(ui.plain(error))
+def picks(game: Game, found: list) -> reviewed.Mistake | None:
+    """Lists the mistakes; gives the one that was clicked, to whose position the board goes."""
+    whose = st.segmented_control("Mistakes of", ["Both", "Black", "White"], default="Both", required=True,
+                                 key="go_whose")
+    colours = {"Both": (1, -1), "Black": (BLACK,), "White": (-BLACK,)}[whose]
+    listed = reviewed.mistakes(game, found, colours)
+    if not listed:
+        st.success(f"No move cost {drawing.percent(reviewed.LEAST)} or more.")
         return None
-    if game.name != "go" or not game.moves:
-        st.error("This file holds no game of Go with moves; choose another.")
-        return None
-    return game
+
+    def go() -> None:
+        if rows := st.session_state.go_mistakes.selection.rows:
+            st.session_state.go_at = listed[rows[0]].number - 1
+
+    bar = st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
+    table = st.dataframe([{"Move": m.short, "Costs": 100 * m.loss, "Better": m.better} for m in listed],
+                         hide_index=True, key="go_mistakes", on_select=go, selection_mode="single-row",
+                         height=min(245, 40 + 35 * len(listed)), alt="The moves that cost most",
+                         column_config={"Costs": bar})
+    rows = table.selection.rows
+    return listed[rows[0]] if rows and rows[0] < len(listed) else None
 
 
-def findings(game: Game, thoughts: list, left, right) -> None:
-    """Shows a reviewed game: the mistakes as a list, the curve, and the board at the chosen move."""
-    found = reviewed.mistakes(game, thoughts)
-    with right:
-        rows = [{"Move": m.short, "Better": m.better, "Costs": 100 * m.loss} for m in found]
-        chosen = []
-        if rows:
-            table = st.dataframe(
-                rows, hide_index=True, key="mistakes", on_select="rerun", selection_mode="single-row",
-                alt="The moves that cost most", column_config={
-                    "Costs": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)})
-            chosen = table.selection.rows
-        else:
-            st.success("No move cost 5 % or more.")
-        curve_of(drawing.curve(game, dict(enumerate(thoughts))))
-    with left:
-        mistake = found[chosen[0]] if chosen else None
-        number = mistake.number - 1 if mistake else st.slider("Position after move", 0, len(game.moves), key="at")
-        at, thought = game.at(number), thoughts[min(number, len(thoughts) - 1)]
-        marks = {mistake.move: "mistake", mistake.better: "better"} if mistake else {}
-        mount("review-board", drawing.board(at, thought.analysis, shows=["Search"] if number < len(thoughts) else [],
-                                            marks=marks))
-        if mistake:
-            st.markdown(mistake.sentence)
-            st.caption(f"It would go on: {' '.join(thought.analysis.pv)}")
-        elif at.to_move == BLACK or number:
-            st.markdown(drawing.verdict(at, thought))
+def walk(game: Game) -> int:
+    """Shows the way through a game; gives the number of moves that are on the board."""
+    last = len(game.moves)
+
+    def go(step: int) -> None:
+        st.session_state.go_at = min(max(st.session_state.go_at + step, 0), last)
+
+    with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
+        st.button("◀", on_click=go, args=[-1], key="go_back", help="One move back")
+        st.button("▶", on_click=go, args=[1], key="go_forth", help="One move on")
+        if not last:
+            return 0
+        return st.slider("Move", 0, last, key="go_at", width="stretch", persist_state="session")
 
 
 # The page -------------------------------------------------------------------------------------------------------------
 
-top = ui.header("Go", "Play against a small net that looks ahead: it says what it wants, how sure it is, and what "
-                "looking ahead has changed.")
-ready = loading()
-if ready.state in ("waiting", "running"):
-    ui.watch(ready, "The player gets ready (up to a minute the first time)", key="ready", cancel=False)
-    st.stop()
-if ready.state != "done":
-    loading.clear()
-    st.error(ui.plain(ready.error), title="The player could not be loaded")
+
+def loaded() -> thinking.Model | None:
+    """The model; until it is there, shows that it comes."""
+    if "model" in known():
+        return known()["model"]
+    ticket = st.session_state.get("go_ready")
+    if ticket is None:
+        ticket = st.session_state.go_ready = thinking.get_ready()
+    if not thinking.ended(ticket, 0.2):
+        ui.watch(ticket, "Setting up the board; the first time on a machine this takes a minute", key="go_ready_watch",
+                 cancel=False, every=0.5)
+        return None
+    if ticket.state != "done":
+        del st.session_state.go_ready
+        st.error(ui.plain(ticket.error or "It was interrupted."), title="The model could not be loaded")
+        return None
+    known()["model"] = ticket.result()
+    return known()["model"]
+
+
+top = ui.header("Go", "Play against a small net and its search, and see what both think: the net at first sight, the "
+                "search after looking ahead.")
+model = loaded()
+if model is None:
     st.stop()
 with top:
-    ui.card(Card(**ready.result(0).card))
-first, second = st.tabs(["Play", "Review"], key="go-tab", bind="query-params")
-if first.open:
-    with first:
+    ui.card(cast("Card", SimpleNamespace(**model.card)))  # its fields, without the torch that core.card imports
+play, review = st.tabs([PLAY, REVIEW], key="go_view", bind="query-params")
+if play.open:
+    with play:
         play_tab()
-if second.open:
-    with second:
+if review.open:
+    with review:
         review_tab()

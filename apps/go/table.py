@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from apps.go import sgf, vertex
 from apps.go.game import BLACK, WHITE, Game
-from apps.go.thinking import LOOK, STRENGTHS, Thought, ask, drop, ended
+from apps.go.thinking import LOOK, STRENGTHS, Thought, ask, drop
 from core.desk import Ticket
 
 SIZES = (5, 7, 9, 13, 19)
@@ -73,6 +73,29 @@ class Table:
             return "W+R" if self.resigned == BLACK else "B+R"
         return self.game.result(self.dead) if self.game.over else ""
 
+    @property
+    def status(self) -> str:
+        """Whose turn it is, or how the game ended."""
+        if self.finished:
+            winner, _, how = self.result.partition("+")
+            name = "Black" if winner == "B" else "White"
+            if not self.resigned and self.thought is None:
+                return "Counting …"
+            return f"{name} wins" + (", the other resigned" if how == "R" else f" by {how} points") if how else "A draw"
+        name = NAMES[self.game.to_move]
+        return f"{name} to play" if not self.side else f"Your turn, {name}" if self.mine else f"{name} is thinking …"
+
+    @property
+    def spoken(self) -> str:
+        """What a screen reader says when the position has changed."""
+        last = self.game.moves[-1:]
+        return " ".join([f"{NAMES[move.colour]} {move.vertex}." for move in last] + [self.status])
+
+    def players(self, model: str) -> dict[str, str]:
+        """Who plays, for an SGF file."""
+        engine = f"Wunderkammer {model}, {self.visits} visits"
+        return {name: "Visitor" if self.side in (0, side) else engine for name, side in (("PB", BLACK), ("PW", WHITE))}
+
     # What the visitor does
 
     def click(self, point: int, serial: int) -> None:
@@ -122,15 +145,6 @@ class Table:
         if not self.finished:
             self.resigned = self.side or self.game.to_move
 
-    def resume(self) -> None:
-        """Goes on after two passes, because the two do not agree on what is dead."""
-        self._changed()
-        if self.game.over and self.game.moves:
-            self.game.undo()
-            self.thoughts.pop(len(self.game.moves) + 1, None)
-            if self.side and not self.mine and self.game.moves:
-                self.game.undo()
-
     def _changed(self) -> None:
         self.serial += 1
         self.notice = ""
@@ -168,10 +182,6 @@ class Table:
                 self.asked = now
             except ValueError as error:
                 self.notice = str(error)
-
-    def waits(self, seconds: float) -> bool:
-        """Waits a moment for what is being thought; False if nothing is, or it has come."""
-        return self.ticket is not None and not ended(self.ticket, seconds)
 
     # Where it can be found again
 

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from apps.pathology.reader import open_slide
 from apps.pathology.shelf import SAMPLE
 from data.slides.pyramid import write_pyramid
+from tests.apps.go import untrained
 
 ROOT = Path(__file__).parents[2]
 expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
@@ -44,6 +45,7 @@ def site(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("server") / "log.txt"
     environment = os.environ | {"WUNDERKAMMER_DATA": str(data), "WUNDERKAMMER_CACHE": str(tmp_path_factory.mktemp("c"))}
     environment.pop("WUNDERKAMMER_PATHOLOGY", None)
+    environment["WUNDERKAMMER_GO"] = str(untrained.write(tmp_path_factory.mktemp("go") / "go.safetensors"))
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless", "true",
                "--server.port", str(port)]
     with open(log, "wb") as out:

@@ -200,14 +200,14 @@ class Board {
     under.replaceChildren()
     above.replaceChildren()
     for (const { p, share } of data.heat) {
-      make("rect", { class: "heat", x: this.x(p) - C / 2 + 1, y: this.y(p) - C / 2 + 1, width: C - 2, height: C - 2, rx: 6, "fill-opacity": (0.1 + 0.75 * Math.sqrt(share)).toFixed(2) }, under)
+      make("rect", { class: "heat", x: this.x(p) - C / 2 + 1, y: this.y(p) - C / 2 + 1, width: C - 2, height: C - 2, rx: 6, "fill-opacity": (0.2 + 0.75 * Math.sqrt(share)).toFixed(2) }, under)
       if (share >= 0.05 && !data.moves.some(move => move.p === p) && !data.line.some(step => step.p === p)) {
         make("text", { class: "share", x: this.x(p), y: this.y(p) + 4 }, above, `${Math.round(100 * share)}%`)
       }
     }
     data.own.forEach((value, p) => {
       const side = C * 0.42 * Math.sqrt(Math.abs(value))
-      if (Math.abs(value) < 0.08) return
+      if (Math.abs(value) < 0.08 || data.stones[p] * value > 0) return // a stone shows whose its point is, unless it is lost
       make("rect", { class: `owned ${value > 0 ? "first" : "second"}`, x: this.x(p) - side / 2, y: this.y(p) - side / 2, width: side, height: side, rx: 2, opacity: (0.35 + 0.6 * Math.abs(value)).toFixed(2) }, above)
     })
     for (const { p, rate, visits, best, share } of data.moves) {
