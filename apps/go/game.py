@@ -371,7 +371,7 @@ class Game:
         state[PRISONERS : PRISONERS + 2] = self.state[PRISONERS : PRISONERS + 2]
         state[KO] = state[OVER] = state[PASSES] = 0
         state[BLOOM:HEADER] = 0
-        remember(state, rules.key(self.spec, state))
+        remember(state, np.uint64(rules.key(self.spec, state)))
         self._restart(state)
         before = self.setups.get(len(self.moves), Setup()).stones
         self.setups[len(self.moves)] = Setup({**before, **wanted}, mover)
