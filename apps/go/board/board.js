@@ -235,7 +235,8 @@ class Board {
       let what
       if (this.shape === "frame") {
         const free = this.fall(choice)
-        what = free === null ? "full" : `${data.rows - 1 - Math.floor(free / data.columns)} discs`
+        const held = free === null ? data.rows : data.rows - 1 - Math.floor(free / data.columns)
+        what = free === null ? "full" : `${held} disc${held === 1 ? "" : "s"}`
       } else {
         const colour = data.stones[choice]
         what = colour ? COLOURS[this.shape][colour > 0 ? 0 : 1] : "empty"
