@@ -7,6 +7,8 @@ python -m apps.go.evaluate table                    the README's table from resu
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -139,7 +141,7 @@ class Ladder:
         weights = self.a.partition("@")[0]
         rungs[f"{self.a} vs {self.b}"] = {
             **asdict(tally), "n": tally.games, "value": points / tally.games, "low": low, "high": high,
-            "opening": self.opening, "komi": self.komi,
+            "opening": self.opening, "komi": self.komi, "command": f"python -m {PROGRAM} {shlex.join(sys.argv[1:])}",
             "sha256_weights": predict.load(weights).sha256 if weights != "random" else "", "device": describe("cpu")}
         results.record(self.out, "ladder", {"rungs": rungs}, PROGRAM)
         print(tally)
