@@ -51,7 +51,7 @@ ROOMS = [
     Room("pathology", "Pathology", "Is there tumour in this lymph node? Tiles with a calibrated probability, whole "
          "slides with a heat map.", figure="AUROC on held-out tiles", where=("test", "auroc")),
     Room("go", "Go", "Play against a small net and its search, see what both think, and have your own games reviewed.",
-         figure="Agreement with the game's move, held-out", where=("test", "top1")),
+         figure="Top-1 agreement, held-out games", where=("test", "top1")),
 ]
 
 
