@@ -92,11 +92,13 @@ def play_tab() -> None:
     left, right = st.columns([3, 2], gap="large")
     with right:
         st.subheader(table.status, anchor=False)
+        # Each in a place of its own, so that what follows keeps its place, too, whether it is there or not.
+        notice, queue, numbers = st.container(), st.container(), st.container()
         if table.notice:
-            st.warning(ui.plain(table.notice))
-        queue = st.container()
+            notice.warning(ui.plain(table.notice))
         if table.thought:
-            facts(table.game, table.thought.analysis)
+            with numbers:
+                facts(table.game, table.thought.analysis)
         if "go_strength" not in st.session_state:
             st.session_state.go_strength = table.visits
         st.select_slider("Strength, in visits of the search", thinking.STRENGTHS, key="go_strength", format_func=elo,
@@ -120,7 +122,8 @@ def play_tab() -> None:
         acts(table)
     with right:
         thoughts(table)
-        graph(table.game, table.thoughts)
+        with st.container():
+            graph(table.game, table.thoughts)
         record = table.game.copy()
         record.info |= table.players(known()["model"].card["name"]) | ({"RE": table.result} if table.result else {})
         ui.downloads([ui.Download("Save as SGF", "game.sgf", "application/x-go-sgf", lambda: record.to_sgf().encode())],
