@@ -43,9 +43,7 @@ def goban(key: str, data: dict, on_play) -> None:
 def seated() -> Table:
     """The visitor's game: begun already, or as the address says."""
     if "go_table" not in st.session_state:
-        table = Table.at(st.query_params.to_dict())
-        st.session_state.go_table = table
-        st.session_state.go_strength = table.visits
+        st.session_state.go_table = Table.at(st.query_params.to_dict())
     return st.session_state.go_table
 
 
@@ -72,7 +70,7 @@ def begin() -> None:
     old.leave()
     size, handicap = say.go_size, say.get("go_handicap", 0)
     game = Game("go", size, say.get("go_komi", usual_komi(handicap)), handicap=handicap)
-    say.go_table = Table(game, SIDES[say.go_colour], say.go_strength, serial=old.serial + 1)
+    say.go_table = Table(game, SIDES[say.go_colour], old.visits, serial=old.serial + 1)
 
 
 def set_strength() -> None:
@@ -92,16 +90,16 @@ def play_tab() -> None:
     left, right = st.columns([3, 2], gap="large")
     with right:
         st.subheader(table.status, anchor=False)
+        # Each in a place of its own, so that what follows keeps its place, too, whether it is there or not.
+        notice, queue, numbers = st.container(), st.container(), st.container()
         if table.notice:
-            st.warning(ui.plain(table.notice))
-        queue = st.container()
+            notice.warning(ui.plain(table.notice))
         if table.thought:
-            facts(table.game, table.thought.analysis)
-        if "go_strength" not in st.session_state:
-            st.session_state.go_strength = table.visits
-        st.select_slider("Strength, in visits of the search", thinking.STRENGTHS, key="go_strength", format_func=elo,
-                         on_change=set_strength, help="So many positions are looked at for a reply. An Elo is shown "
-                         "where it was measured against other programs.")
+            with numbers:
+                facts(table.game, table.thought.analysis)
+        st.select_slider("Strength, in visits of the search", thinking.STRENGTHS, table.visits, key="go_strength",
+                         format_func=elo, on_change=set_strength, help="So many positions are looked at for a reply. "
+                         "An Elo is shown where it was measured against other programs.")
         shows = st.pills("Show on the board", drawing.SHOWS, selection_mode="multi", key="go_shows",
                          bind="query-params", help="Policy: what the net wants at first sight. Search: chance to win "
                          "in percent, and visits below. Ownership: whose each point will be. Line: what both sides "
@@ -120,10 +118,10 @@ def play_tab() -> None:
         acts(table)
     with right:
         thoughts(table)
-        graph(table.game, table.thoughts)
-        record = table.game.copy()
-        record.info |= table.players(known()["model"].card["name"]) | ({"RE": table.result} if table.result else {})
-        ui.downloads([ui.Download("Save as SGF", "game.sgf", "application/x-go-sgf", lambda: record.to_sgf().encode())],
+        with st.container():
+            graph(table.game, table.thoughts)
+        name = known()["model"].card["name"]
+        ui.downloads([ui.Download("Save as SGF", "game.sgf", "application/x-go-sgf", lambda: table.record(name))],
                      key="go_play")
         foot(table.thought)
     with queue:

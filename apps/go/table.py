@@ -91,10 +91,15 @@ class Table:
         last = self.game.moves[-1:]
         return " ".join([f"{NAMES[move.colour]} {move.vertex}." for move in last] + [self.status])
 
-    def players(self, model: str) -> dict[str, str]:
-        """Who plays, for an SGF file."""
+    def record(self, model: str) -> bytes:
+        """The game as an SGF file that says who plays, the model by its name, and how it ended."""
         engine = f"Wunderkammer {model}, {self.visits} visits"
-        return {name: "Visitor" if self.side in (0, side) else engine for name, side in (("PB", BLACK), ("PW", WHITE))}
+        game = self.game.copy()
+        for name, side in (("PB", BLACK), ("PW", WHITE)):
+            game.info[name] = "Visitor" if self.side in (0, side) else engine
+        if self.finished:
+            game.info["RE"] = self.result
+        return game.to_sgf().encode()
 
     # What the visitor does
 

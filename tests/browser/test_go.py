@@ -25,6 +25,14 @@ def point(page: Page, name: str):
     return page.get_by_role("gridcell", name=re.compile(f"^{name}, "))
 
 
+def settle(page: Page) -> None:
+    """Waits until it is the visitor's turn, and the page is not being made anew."""
+    turn = page.get_by_role("status").filter(has_text=re.compile("White .+ Your turn, Black"))
+    expect(turn).to_have_count(1)
+    expect(page.get_by_text("64 visits · model untrained")).to_be_visible()  # the last thing: a look at the position
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
 def opened(visitor, path: str) -> Page:
     page = visitor.open(path)
     expect(page.get_by_role("grid")).to_be_visible(timeout=READY)
@@ -41,7 +49,7 @@ def test_three_moves_undo_pass_and_the_record(visit, options, scheme):
         name = free.get_attribute("aria-label").partition(",")[0]
         free.tap() if options else free.click()
         expect(point(page, name)).to_have_attribute("aria-label", re.compile(f"{name}, black stone"))
-        expect(page.get_by_role("status").filter(has_text=re.compile("White .+ Your turn, Black"))).to_have_count(1)
+        settle(page)
         wait_for_moves(page, 2 * turn + 2)
     expect(page.get_by_role("heading", name="Your turn, Black")).to_be_visible()
     assert page.get_by_role("gridcell", name=re.compile("white stone, last move")).count() <= 1
@@ -51,6 +59,7 @@ def test_three_moves_undo_pass_and_the_record(visit, options, scheme):
     wait_for_moves(page, 4)
     page.get_by_role("button", name="Pass", exact=True).click()
     wait_for_moves(page, 6)
+    settle(page)
     assert moves(page)[8:10] == "tt"
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as SGF").click()

@@ -148,6 +148,17 @@ def test_another_game_can_be_begun():
     assert data["open"]
 
 
+def test_the_strength_stays_until_it_is_changed():
+    at = visit(visits="16", colour="both")
+    for move in range(3):
+        at.session_state.go_table.click(move, board(at)["serial"])
+        settled(at.run())
+    assert (at.select_slider(key="go_strength").value, at.query_params["visits"]) == (16, "16")
+    at.select_slider(key="go_strength").set_value(256)
+    settled(at.run())
+    assert (at.session_state.go_table.visits, at.query_params["visits"]) == (256, "256")
+
+
 def test_the_record_can_be_taken_along():
     at = visit(moves="eecc")
     assert [b.label for b in at.get("download_button")] == ["Save as SGF"]

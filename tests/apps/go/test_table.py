@@ -115,6 +115,13 @@ def test_dead_stones_are_counted_as_such_and_may_be_disputed(asked):
     assert it.dead == ["A1"]
 
 
+def test_the_record_says_who_played_and_how_it_ended():
+    it = Table.at({"moves": "eecc", "visits": "16", "resigned": "black"})
+    game = Game.from_sgf(it.record("m"))
+    assert [m.vertex for m in game.moves] == ["E5", "C7"]
+    assert (game.info["PB"], game.info["PW"], game.info["RE"]) == ("Visitor", "Wunderkammer m, 16 visits", "W+R")
+
+
 def test_a_failure_is_told_and_tried_again(monkeypatch):
     broken = SimpleNamespace(state="failed", error="no model", cancel=lambda: None)
     monkeypatch.setattr(table, "ask", lambda game, visits: broken)
