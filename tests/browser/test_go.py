@@ -80,7 +80,6 @@ def test_by_keyboard_and_why_a_move_is_illegal(visit):
     middle.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("E5: occupied.")).to_be_visible()
-    settle(page)  # the board has the number of the new position, without which a key counts for nothing
     page.keyboard.press("ArrowRight")
     expect(point(page, "F5")).to_be_focused()
     assert page.locator("[role=gridcell][tabindex='0']").count() == 1
