@@ -39,7 +39,8 @@ def table(results: dict[str, Any]) -> str:
                      f"{ratio['quartile']:.1f} to {ratio['third_quartile']:.1f} (quartiles)", found["device"]))
         commands.append(found["command"])
     made = ", ".join(f"`{command}`" for command in commands)
-    return markdown(rows) + f"\n\nMade by {made}; all numbers in [results.json](results.json), the speed in benchmarks/results/go_rules.json."
+    return (markdown(rows) + f"\n\nMade by {made}; all numbers in [results.json](results.json), "
+            "the speed in benchmarks/results/go_rules.json.")
 
 
 def _percent(found: dict[str, float]) -> str:
