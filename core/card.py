@@ -7,6 +7,7 @@ import datetime
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -60,6 +61,16 @@ def signed(card: Card) -> Card:
         card, commit=_commit(), date=datetime.date.today().isoformat(),
         versions={"python": sys.version.split()[0], **{name: _version(name) for name in ("torch", "timm", "numpy")}},
     )
+
+
+def brief(value: Any) -> Any:
+    """A card's facts for people: six digits, and of long rows and tables, which only the program reads, the length."""
+    if isinstance(value, Mapping):
+        return {key: brief(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        most = 4 if any(isinstance(inner, Mapping) for inner in value) else 20
+        return [brief(inner) for inner in value] if len(value) <= most else f"{len(value):,} values"
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def write(path: Path, tensors: dict[str, Tensor], card: Card, dtype: torch.dtype | None = None) -> Path:

@@ -168,6 +168,8 @@ def model_card(card: Card, repo: str) -> str:
 
 def describe(card: Card, repo: str | None = None) -> str:
     """Writes what people read of a card, as Markdown."""
+    from core.card import brief
+
     lines = [f"A model of Wunderkammer's `{card.app}` room: step {card.step}, {card.date}, licence {card.licence}."]
     if repo:
         load = f'from apps import {card.app}\n\npredictor = {card.app}.load("hf://{repo}/{card.app}.safetensors")'
@@ -176,7 +178,7 @@ def describe(card: Card, repo: str | None = None) -> str:
         lines += ["", "| score | value |", "|---|---|", *(f"| {key} | {value:g} |" for key, value in scores)]
     for title in ("data", "model", "training", "scores", "settings", "versions"):
         if values := getattr(card, title):
-            lines += ["", f"## {title.capitalize()}", "", "```json", json.dumps(values, indent=2), "```"]
+            lines += ["", f"## {title.capitalize()}", "", "```json", json.dumps(brief(values), indent=2), "```"]
     if card.commit:
         lines += ["", f"Trained by commit `{card.commit}`."]
     return "\n".join(lines) + "\n"

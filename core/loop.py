@@ -117,8 +117,8 @@ def fit(
         # Read by the first rank for all: the others may be on machines that do not share its disk.
         state = runtime.from_first(checkpoint.load(state_path, app) if runtime.first and state_path.exists() else None)
         if state:
-            _restore(state_path, state, model, optimizer, average)
-            step, best, means = state["step"], state["best"], Means(state["means"] if runtime.first else None)
+            step, best, kept = _restore(state_path, state, model, optimizer, average)
+            means = Means(kept if runtime.first else None)
         net: Any = torch.compile(model) if runtime.compile else model
         net = DistributedDataParallel(net) if runtime.world > 1 else net
         stream = batches(step) if step < options.steps else iter(())
@@ -216,13 +216,15 @@ def _cut(batch: Any, part: slice) -> Any:
 
 
 def _restore(path: Path, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer,
-             average: Average | None) -> None:
+             average: Average | None) -> tuple[int, Scores, dict[str, Any]]:
+    """Fills model, optimizer and average; returns the step, the best scores and the sums since the last log line."""
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if average:
             average.model.load_state_dict(state["average"] or state["model"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        return state["step"], state["best"], state["means"]
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         first = " ".join(str(error).split())[:150]
         raise ValueError(f"{path} belongs to another model or optimizer ({first}); choose another folder") from error
 

@@ -46,6 +46,8 @@ def header(title: str, sentence: str, note: str = "") -> Any:
 
 def card(model: Card) -> None:
     """Shows a model card, closed: what the model is, what it learned from, how well it does, and its settings."""
+    from core.card import brief  # with torch, which has made the model's card
+
     with st.expander(f"Model card: {plain(model.name or model.app)}"):
         facts = {"App": model.app, "Trained on": model.data, "Optimizer steps": f"{model.step:,}",
                  "Licence": model.licence, "Date": model.date, "Commit": model.commit, "Versions": model.versions}
@@ -55,16 +57,7 @@ def card(model: Card) -> None:
                            ("Settings", model.settings)):
             if part:
                 st.caption(name)
-                st.json(_pruned(part), expanded=name == "Scores")
-
-
-def _pruned(value: Any) -> Any:
-    """A card's facts without the long rows of numbers that only the program reads."""
-    if isinstance(value, Mapping):
-        return {key: _pruned(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_pruned(inner) for inner in value] if len(value) <= 20 else f"{len(value):,} values"
-    return value
+                st.json(brief(part), expanded=name == "Scores")
 
 
 def _brief(value: Any) -> str:

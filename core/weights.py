@@ -255,7 +255,8 @@ def _show(file: Path) -> None:
         file: a .safetensors file of this project.
     """
     card = read_card(file)
-    print(f"# {card.name or card.app}\n\n{describe(card)}", end="")
+    text = f"# {card.name or card.app}\n\n{describe(card)}"
+    print("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text), end="")
 
 
 def _push(file: Path, repo: str, private: bool = False) -> None:

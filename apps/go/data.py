@@ -8,7 +8,6 @@ Games, not positions, are held out. Letters: N positions, H and W points, A move
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ from apps.go import rules
 from apps.go.features import NUMBERS, PLANES, encode
 from apps.go.jit import jit
 from apps.go.state import OVER, Spec, spec
+from core import corpora
 from core.checked import arrays
 
 FILE = "labels_b10tf.npz"
 SIZE, MOVES = 9, 82
-SAMPLE = Path(__file__).parents[2] / "data" / "go" / "sample"
+SAMPLE = corpora.DATA / "go" / "sample"
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,8 @@ class Positions:
 
 
 def folder(given: str | Path = "") -> Path:
-    """The folder of games: the given one (`sample` is ours), else `$WUNDERKAMMER_DATA/go`, data/go, or the sample.
-
-    Raises:
-        ValueError: if the given folder does not exist.
-    """
-    if str(given) == "sample":
-        return SAMPLE
-    if given:
-        if not Path(given).is_dir():
-            raise ValueError(f"{given} is not a folder; pass the folder that holds {FILE}")
-        return Path(given)
-    root = os.environ.get("WUNDERKAMMER_DATA")
-    if root:
-        if not (Path(root) / "go").is_dir():
-            raise ValueError(f"WUNDERKAMMER_DATA is {root!r}, which has no folder go; set it to the one above go")
-        return Path(root) / "go"
-    home = SAMPLE.parent
-    return next((f for f in (home / "raw", home) if (f / FILE).is_file()), SAMPLE)
+    """The folder of games (see `core.corpora.folder`); ValueError if the one asked for does not exist."""
+    return corpora.folder("go", given, lambda home: (home / FILE).is_file())
 
 
 def split_of(names: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import tyro
 from core import cli
 
 SLIDE_ENDINGS = {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm", ".tif", ".tiff", ".btf"}
-SHOWN = ("cells", "tissue_mm2", "tumour_mm2", "max")
+SHOWN = ("cells", "uncertain_cells", "tissue_mm2", "tumour_mm2", "max")
 LARGEST_TILE = 1_000_000
 """Pixels; a TIFF with more is taken for a slide."""
 
@@ -39,7 +39,7 @@ class Options:
     alpha: float = 0.05
     """Risk at which the model declines to answer."""
     symmetries: bool = False
-    """Average over the eight turns and mirrors of each tile."""
+    """Average over the eight turns and mirrors of each tile; not for slides."""
     saliency: Path | None = None
     """Folder for a Grad-CAM overlay of each tile."""
     json: bool = False
@@ -71,6 +71,9 @@ def main() -> None:
     slides = [file for file in options.files if is_slide(file)]
     tiles = [file for file in options.files if file not in slides]
     if slides:
+        if for_tiles := [name for name in ("saliency", "symmetries", "json") if getattr(options, name)]:
+            raise ValueError(f"{slides[0]} is a slide, and --{for_tiles[0]} is for tiles; leave it out, or pass the "
+                             "tiles by themselves")
         from apps.pathology.many import folders
 
         places = folders(slides, options.out)
@@ -101,7 +104,7 @@ def judge_tiles(files: list[Path], options: Options) -> None:
     """Prints one line per tile."""
     from apps.pathology.picture import read_picture
     from apps.pathology.predict import as_tiles, load
-    from apps.pathology.reading import overlay, png
+    from apps.pathology.reading import overlay, png, read
     from core.files import write
 
     images = [as_tiles(_named(file, read_picture(file), options.mpp), options.mpp)[0] for file in files]
@@ -111,12 +114,11 @@ def judge_tiles(files: list[Path], options: Options) -> None:
     if not options.json:
         table.writerow(("probability", "answer", "file"))
     for file, probability, uncertain in zip(files, result.probability, result.uncertain, strict=True):
-        row: dict[str, Any] = {"file": str(file), "probability": round(float(probability), 4),
-                               "uncertain": bool(uncertain)}
+        answer = read(str(file), probability, uncertain).answer
         if options.json:
-            print(json.dumps(row))
+            print(json.dumps({"file": str(file), "probability": round(float(probability), 4),
+                              "uncertain": bool(uncertain), "answer": answer}))
         else:
-            answer = "declines" if uncertain else "tumour" if probability >= 0.5 else "normal"
             table.writerow((f"{probability:.4f}", answer, file))
     if options.saliency:
         for file, tile, cam in zip(files, result.tiles, result.saliency(), strict=True):
@@ -141,6 +143,7 @@ def map_slide(path: Path, folder: Path, options: Options) -> None:
     """Scores one slide and writes all forms of its map into a folder."""
     from apps.pathology import export
     from apps.pathology.predict import load
+    from core.card import brief
     from core.log import Progress
 
     predictor = load(options.weights, options.device, alpha=options.alpha)
@@ -148,7 +151,7 @@ def map_slide(path: Path, folder: Path, options: Options) -> None:
         result = predictor.slide(path, options.mpp, progress=bar.update, out=folder)
     export.publish_files(export.files(result), folder)
     summary = result.summary()
-    print(json.dumps({"slide": str(path), "out": str(folder), **{key: summary[key] for key in SHOWN}}))
+    print(json.dumps(brief({"slide": str(path), "out": str(folder), **{key: summary[key] for key in SHOWN}})))
 
 
 if __name__ == "__main__":

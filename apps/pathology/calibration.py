@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.special import bdtr, expit
 
 from core.checked import typed
 
@@ -129,10 +129,12 @@ class Conformal:
     """Split-conformal prediction sets of two classes (Vovk et al. 2005; Angelopoulos and Bates 2021, arXiv 2107.07511).
 
     A class is in the set of a sample if the model's doubt about it, 1 - p(class), is at most the finite-sample quantile
-    of the doubts about the true class in the calibration samples. For a new sample drawn like those, the set misses its
-    class with probability <= alpha; class-conditionally (Mondrian) that holds for each of the two classes. A predictor
-    that answers only where the set is one class is thus "answered and wrong" with probability <= alpha. Not promised:
-    the error among the answered (it is that divided by their share), and anything about another scanner.
+    of the doubts about the true class in the calibration samples. The rank is chosen so that, with probability
+    `confidence` over the calibration samples, new ones drawn like them miss their class at a rate <= alpha (Vovk 2012,
+    arXiv 1209.2673, proposition 2a), class-conditionally (Mondrian) for each of the two classes: the plain rank would
+    keep the rate only on average over many calibrations, of which a user has one. A predictor that answers only
+    where the set is the one class it takes for more probable is thus "answered and wrong" at a rate <= alpha. Not
+    promised: the error among the answered (it is that divided by their share), and anything about another scanner.
 
     Class-conditional quantiles depend on ranks alone, so fitting a `Calibration` on the same samples spoils nothing.
     """
@@ -140,11 +142,11 @@ class Conformal:
     alpha: float
     quantiles: tuple[float, float]
     """The largest doubt, in [0, 1], with which class 0 and class 1 are still in the set."""
-    class_conditional: bool = True
+    confidence: float = 0.95
     n: int = 0
 
     @classmethod
-    def fit(cls, prob: ArrayLike, labels: ArrayLike, alpha: float = 0.05, class_conditional: bool = True) -> Conformal:
+    def fit(cls, prob: ArrayLike, labels: ArrayLike, alpha: float = 0.05, confidence: float = 0.95) -> Conformal:
         """Take the quantiles from samples that did not train the model: prob (N,) in [0, 1], labels (N,) 0 or 1.
 
         Raises:
@@ -153,10 +155,8 @@ class Conformal:
         if not (isinstance(alpha, Real) and 0 < alpha < 1):
             raise ValueError(f"alpha is {alpha!r}, wanted a risk between 0 and 1, such as 0.05")
         p, y = _checked(prob, labels, "probabilities")
-        doubt = np.where(y == 1, 1 - p, p)
-        groups = (doubt[y == 0], doubt[y == 1]) if class_conditional else (doubt, doubt)
-        zero, one = (_finite_sample_quantile(group, alpha) for group in groups)
-        return cls(alpha, (zero, one), class_conditional, len(p))
+        zero, one = (_finite_sample_quantile(group, alpha, confidence) for group in (p[y == 0], 1 - p[y == 1]))
+        return cls(alpha, (zero, one), confidence, len(p))
 
     def sets(self, prob: ArrayLike) -> NDArray[np.bool_]:
         """Return (N, 2) bool: whether class 0 and class 1 are in the set of each sample."""
@@ -164,24 +164,22 @@ class Conformal:
         return np.stack([p <= self.quantiles[0], 1 - p <= self.quantiles[1]], axis=-1)
 
     def uncertain(self, prob: ArrayLike) -> NDArray[np.bool_]:
-        """Return (N,) bool: where the set is not a single class: both are plausible, or neither is typical."""
-        return self.sets(prob).sum(-1) != 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return asdict(self) | {"quantiles": list(self.quantiles)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Conformal:
-        """Rebuild what `to_dict` wrote."""
-        zero, one = values["quantiles"]
-        return cls(**(values | {"quantiles": (zero, one)}))
+        """Return (N,) bool: where the set is not the more probable class alone: both are plausible, or neither is."""
+        zero, one = np.moveaxis(self.sets(prob), -1, 0)
+        likely = np.asarray(prob) >= 0.5
+        return (one != likely) | (zero == likely)
 
 
-def _finite_sample_quantile(doubt: NDArray, alpha: float) -> float:
-    """Return the ceil((n + 1)(1 - alpha))-th smallest doubt; 1, which excludes nothing, where n is too small for it."""
-    rank = math.ceil((len(doubt) + 1) * (1 - alpha) - 1e-9)
-    return float(np.sort(doubt)[rank - 1]) if rank <= len(doubt) else 1.0
+def _finite_sample_quantile(doubt: NDArray, alpha: float, confidence: float) -> float:
+    """Return the smallest doubt that covers 1 - alpha with the given confidence; 1 where there are too few for any.
+
+    The k-th smallest of n covers a share of new samples that is Beta(k, n - k + 1) distributed, or more with ties; it
+    reaches 1 - alpha as surely as a Binomial(n, 1 - alpha) stays below k.
+    """
+    n = len(doubt)
+    below = bdtr(np.arange(n), n, 1 - alpha)  # of k = 1 ... n
+    rank = int(np.searchsorted(below, confidence))
+    return float(np.sort(doubt)[rank]) if rank < n else 1.0
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------
@@ -215,6 +213,18 @@ def ece(prob: ArrayLike, labels: ArrayLike, bins: int = 15, equal_mass: bool = F
     """
     rows = [row for row in reliability(prob, labels, bins, equal_mass) if row["n"]]
     return sum(row["n"] * abs(row["mean"] - row["observed"]) for row in rows) / sum(row["n"] for row in rows)
+
+
+def ece_by_chance(prob: ArrayLike, bins: int = 15, draws: int = 1000, seed: int = 0) -> dict[str, float]:
+    """Return {mean, high}: the `ece` that these probabilities would show if they were true, and its 97.5 % quantile.
+
+    Labels are drawn from the probabilities themselves ("consistency resampling", Broecker and Smith 2007): an ECE is
+    never 0 on a finite sample, and resampling the sample inflates it further, so that it has no honest interval.
+    """
+    p = np.asarray(prob, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    found = [ece(p, rng.random(len(p)) < p, bins) for _ in range(draws)]
+    return {"mean": float(np.mean(found)), "high": float(np.quantile(found, 0.975))}
 
 
 def auroc(prob: ArrayLike, labels: ArrayLike) -> float:

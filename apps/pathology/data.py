@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from core import corpora
 from core.checked import arrays
 from core.cli import within
 
@@ -27,7 +27,7 @@ SIDE = 96
 """Pixels along a tile's edge; its label speaks of the centre 32x32 of them."""
 MPP = 0.972
 """Micrometres per pixel of a PatchCamelyon tile (level 2 of CAMELYON16)."""
-SAMPLE = Path(__file__).parents[2] / "data" / "pcam" / "sample"
+SAMPLE = corpora.DATA / "pcam" / "sample"
 
 
 class Pictures(Protocol):
@@ -63,24 +63,14 @@ class Tiles:
 
 
 def folder(given: str | Path = "") -> Path:
-    """The folder of tiles: the given one (`sample` is ours), else `$WUNDERKAMMER_DATA/pcam`, data/pcam, or the sample.
+    """The folder of tiles (see `core.corpora.folder`); ValueError if the one asked for does not exist."""
+    return corpora.folder("pcam", given, _layouts)
 
-    Raises:
-        ValueError: if the given folder does not exist.
-    """
-    if str(given) == "sample":
-        return SAMPLE
-    if given:
-        if not Path(given).is_dir():
-            raise ValueError(f"{given} is not a folder; pass the folder that holds the pcam files")
-        return Path(given)
-    root = os.environ.get("WUNDERKAMMER_DATA")
-    if root:
-        if not (Path(root) / "pcam").is_dir():
-            raise ValueError(f"WUNDERKAMMER_DATA is {root!r}, which has no folder pcam; set it to the one above pcam")
-        return Path(root) / "pcam"
-    home = SAMPLE.parent
-    return next((f for f in (home / "raw", home) if _layouts(f)), SAMPLE)
+
+def splits(root: str | Path, wanted: Sequence[str]) -> list[str]:
+    """The wanted splits, without `train_extra` where it is not there: the official files have none."""
+    there = (Path(root) / "pcam_train_extra.npz").exists()
+    return [split for split in wanted if there or split != "train_extra"] or list(wanted)
 
 
 def read(root: str | Path, split: str) -> Tiles:
@@ -334,7 +324,7 @@ def _read_h5(root: Path, split: str) -> Tiles:
 
 def _read_kaggle(root: Path, split: str) -> Tiles:
     """Kaggle has one labelled folder; tiles are dealt to splits by their id: 8 in 10 train, 1 val, 1 test."""
-    deal = {"train": range(8), "train_extra": range(0), "val": range(8, 9), "test": range(9, 10)}
+    deal = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}
     if split not in deal:
         raise ValueError(f"the Kaggle folder {root} has no split {split!r}; use {', '.join(deal)}")
     try:

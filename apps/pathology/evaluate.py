@@ -52,9 +52,8 @@ class Test:
     """The file of results; figures go to `figures` beside it."""
 
     def run(self) -> None:
-        results.read(self.out)
+        root = _tiles(self.folder, self.out)
         predictor = predict.load(self.weights, precision=self.precision)
-        root = data.folder(self.folder)
         test = data.read(root, "test")
         logits = _logits(predictor, test)
         turned = _logits(predictor, test, symmetries=True)
@@ -65,9 +64,11 @@ class Test:
         section = {
             "n": len(test), "split": test.name, "sha256": test.sha256, **_provenance(predictor),
             **_scores(probability, test.labels),
+            "ece_by_chance": calibration.ece_by_chance(probability),
             "ece_uncalibrated": calibration.ece(_sigmoid(logits), test.labels),
             "abstention": {
-                "alpha": predictor.conformal.alpha, "answered": float(answered.mean()),
+                "alpha": predictor.conformal.alpha, "confidence": predictor.conformal.confidence,
+                "answered": float(answered.mean()),
                 "answered_and_wrong": float((wrong & answered).mean()),
                 "accuracy_where_answered": float(1 - wrong[answered].mean()),
                 "accuracy_where_declined": float(1 - wrong[~answered].mean()) if (~answered).any() else None},
@@ -96,8 +97,7 @@ class Models:
     """The file of results."""
 
     def run(self) -> None:
-        results.read(self.out)
-        root = data.folder(self.folder)
+        root = _tiles(self.folder, self.out)
         splits = {split: data.read(root, split) for split in ("val", "test")}
         rows = []
         for name in self.weights:
@@ -122,8 +122,7 @@ class Cross:
     """The file of results."""
 
     def run(self) -> None:
-        results.read(self.out)
-        test = data.read(data.folder(self.folder), "test")
+        test = data.read(_tiles(self.folder, self.out), "test")
         section: dict[str, Any] = {"split": test.name}
         for name in self.weights:
             predictor = predict.load(name)
@@ -202,6 +201,20 @@ class Table:
             results.between_marks(folder / "README.md", linked(text, folder))
 
 
+def _tiles(given: str, out: Path) -> Path:
+    """The folder of tiles, after a look at the file that the scores go to: those of drawings are no results.
+
+    Raises:
+        ValueError: if the file cannot be written, or there are only drawings and it is the room's own.
+    """
+    results.read(out)
+    root = data.folder(given)
+    if root == data.SAMPLE and out.resolve() == RESULTS:
+        raise ValueError("only the drawn sample tiles are here, whose scores are no results: set WUNDERKAMMER_DATA to "
+                         "the folder above pcam/, or pass --folder sample --out FILE to see how it works")
+    return root
+
+
 def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:
     with Progress(len(tiles), tiles.name, "tile") as bar:
         rows = []
@@ -224,8 +237,7 @@ def _colour_baseline(root: Path, test: data.Tiles) -> np.ndarray:
     """Probabilities (N,) of a logistic regression on colour statistics, fitted on the training splits."""
     from apps.pathology import colour
 
-    splits = [s for s in ("train", "train_extra") if (root / f"pcam_{s}.npz").exists()] or ["train"]
-    train = data.join([data.read(root, split) for split in splits])
+    train = data.join([data.read(root, split) for split in data.splits(root, ("train", "train_extra"))])
     return colour.fit(train.stack(), train.labels).probability(test.stack())
 
 

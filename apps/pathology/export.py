@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = ("tiles.geojson", "overlay.png", "probability.tiff", "tiles.parquet", "summary.json", "slide.npz")
 """What the folder of a finished slide holds, in the order in which it is written."""
+DECLINED = (150, 150, 150)
 TUMOUR = {"name": "Tumor", "color": [200, 0, 0]}  # QuPath's own class and colour
 _NAMESPACE = uuid.UUID("5b0d1d2e-3f0b-5c55-9a49-6c9a0b6f8f11")  # ours; ids then depend on slide, model and place only
 
@@ -178,12 +179,15 @@ def parquet(result: "SlideResult", stream: IO[bytes]) -> None:
 
 
 def overlay(result: "SlideResult") -> np.ndarray:
-    """Return (h, w, 4) uint8 RGBA of the map alone, one pixel a cell: viridis, clear outside tissue."""
+    """Return (h, w, 4) uint8 RGBA of the map alone, one pixel a cell: viridis, grey where the model declines to answer,
+    clear outside tissue."""
     from matplotlib import colormaps
 
     scored = np.isfinite(result.heatmap)
     rgba = (colormaps["viridis"](np.where(scored, result.heatmap, 0)) * 255).round().astype(np.uint8)
     rgba[..., 3] = np.where(scored, 255, 0)
+    if result.uncertain is not None:
+        rgba[result.uncertain & scored, :3] = DECLINED
     return rgba
 
 
@@ -217,6 +221,9 @@ def png(result: "SlideResult", stream: IO[bytes]) -> None:
     for tick in (0, 0.5, 1):
         draw.text((left + 200 * tick, top + 26), f"{tick:g}", "black", font, anchor="ma")
     draw.text((left + 100, top + 42), "tumour probability", "black", font, anchor="ma")
+    if result.uncertain is not None:
+        draw.rectangle((left - 96, top + 12, left - 84, top + 24), fill=DECLINED)
+        draw.text((left - 78, top + 10), "declines", "black", font)
     draw.text((12, top + 48), f"{result.slide}  ·  research use only"[:60], "#555555", font)
     canvas.save(stream, "PNG")
 

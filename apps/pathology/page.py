@@ -33,7 +33,7 @@ def tiles_tab(predictor) -> None:
         if images:
             judged(predictor, images, truth)
         else:
-            st.info("Drop tiles here: H&E-stained lymph node, PNG, JPEG or TIFF.")
+            st.info("Upload tiles of H&E-stained lymph node beside this, as PNG, JPEG or TIFF: the answers come here.")
 
 
 def sample_tile(kind: str):
@@ -346,7 +346,8 @@ def summary(result) -> None:
     facts = result.summary()
     with st.container(horizontal=True, gap="medium"):
         st.metric("Tissue", f"{facts['tissue_mm2']:.2f} mm²", width="content")
-        st.metric("Tumour", f"{facts['tumour_mm2']:.2f} mm²", width="content", help="Cells at 0.5 or more")
+        st.metric("Tumour", f"{facts['tumour_mm2']:.2f} mm²", width="content",
+                  help="Cells at 0.5 or more: lymph-node tumour if this is a lymph node, nothing if it is not")
         st.metric("Lesions", f"{len(facts['lesions']):,}", width="content", help="Regions of such cells")
         st.metric("Declined", f"{facts.get('uncertain_cells', 0):,}", width="content",
                   help=f"Cells, of {facts['cells']:,}, on which the model declines to answer")

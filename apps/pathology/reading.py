@@ -35,7 +35,12 @@ class Reading:
     @property
     def short(self) -> str:
         """The word and the number."""
-        return f"{'declines' if self.uncertain else self.word} · {self.number}"
+        return f"{self.answer} · {self.number}"
+
+    @property
+    def answer(self) -> str:
+        """`tumour`, `no tumour` or `declines`."""
+        return "declines" if self.uncertain else self.word
 
     @property
     def number(self) -> str:

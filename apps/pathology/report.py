@@ -25,13 +25,14 @@ def table(results: dict[str, Any]) -> str:
              f"colour {_beside(colour['sensitivity_at_95_specificity'])}"),
             ("sensitivity at 99 % specificity", *_ci(test["sensitivity_at_99_specificity"]),
              f"colour {_beside(colour['sensitivity_at_99_specificity'])}"),
-            ("ECE, 15 bins (resampling inflates it)", *_ci(test["ece"]),
-             f"before calibration {test['ece_uncalibrated']:.4f}; colour {_beside(colour['ece'])}"),
+            ("ECE, 15 bins", f"**{_v(test['ece'])}**", "",
+             f"were every probability true, chance would show {test['ece_by_chance']['mean']:.4f}, at most "
+             f"{test['ece_by_chance']['high']:.4f} in 39 of 40 samples; colour {_v(colour['ece'])}"),
             ("NLL / Brier", f"{_v(test['nll'])} / {_v(test['brier'])}", "",
              f"colour {_v(colour['nll'])} / {_v(colour['brier'])}"),
-            (f"answered at risk {test['abstention']['alpha']:g}", f"{test['abstention']['answered']:.1%}", "",
-             f"answered and wrong {test['abstention']['answered_and_wrong']:.1%}; "
-             f"accuracy where it answers {test['abstention']['accuracy_where_answered']:.3f}"),
+            (f"answered, at a risk of {test['abstention']['alpha']:.0%}", f"{test['abstention']['answered']:.1%}", "",
+             f"answered and wrong {test['abstention']['answered_and_wrong']:.1%}; accuracy where it answers "
+             f"{test['abstention']['accuracy_where_answered']:.3f}, where it declines {_declined(test['abstention'])}"),
         ]
         for group, part in test["within_scanner_group"].items():
             beside = f"; colour {_beside(part['colour']['auroc'])}" if "colour" in part else ""
@@ -87,6 +88,11 @@ def _benchmark(name: str) -> dict[str, Any] | None:
 
 def _v(score: dict[str, float]) -> str:
     return f"{score['value']:.4f}"
+
+
+def _declined(abstention: dict[str, Any]) -> str:
+    accuracy = abstention["accuracy_where_declined"]
+    return "-" if accuracy is None else f"{accuracy:.3f}"
 
 
 def _beside(score: dict[str, float]) -> str:

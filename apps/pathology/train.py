@@ -32,7 +32,7 @@ class Data:
     folder: str = ""
     """Folder of tiles, or `sample`; empty takes $WUNDERKAMMER_DATA/pcam, else data/pcam, else the sample."""
     train: tuple[str, ...] = ("train",)
-    """Splits to train on."""
+    """Splits to train on; `train_extra` where it is there (the official files have none)."""
     val: str = "val"
     """Split on which the best step is chosen and the probabilities are calibrated."""
     scanner: int = -1
@@ -214,7 +214,8 @@ def logits_of(model: nn.Module, tiles: Tiles, runtime: Runtime, batch: int = 64)
 def read_tiles(config: Data) -> tuple[Tiles, Tiles]:
     """The training and the validation tiles of a config."""
     root = data.folder(config.folder)
-    train, val = data.join([data.read(root, split) for split in config.train]), data.read(root, config.val)
+    train = data.join([data.read(root, split) for split in data.splits(root, config.train)])
+    val = data.read(root, config.val)
     if config.scanner >= 0:
         train, val = (tiles.where(tiles.scanner == config.scanner) for tiles in (train, val))
         if not len(train) or not len(val):
@@ -256,8 +257,8 @@ def train(config: Config) -> Scores:
             sheet = card.signed(card.Card(
                 app="pathology", name=config.out.name, model=asdict(config.model), step=step,
                 training=chosen, scores={config.data.val: scores},
-                data={"name": tiles.name, "tiles": len(tiles), "sha256": tiles.sha256, "licence": "CC0-1.0",
-                      "scanner_group": config.data.scanner}))
+                data={"name": tiles.name, "tiles": len(tiles), "sha256": tiles.sha256, "licence": "CC0-1.0"}
+                | ({"scanner_group": config.data.scanner} if config.data.scanner >= 0 else {})))
             card.write(kept, net.state_dict(), sheet, torch.float16)
 
         scores = fit(model, optimizer, batches, loss_fn(o.smoothing, teacher(config.teachers, runtime), config.trust,

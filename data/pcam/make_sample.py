@@ -30,7 +30,7 @@ def make_tile(seed: int, label: int, group: int) -> NDArray[np.uint8]:
             tumour = np.stack([y, x, TILE - 1 - y, TILE - 1 - x])[side] < 14
         else:
             tumour = np.zeros((TILE, TILE), bool)
-        image, malignant = render(tissue, tumour, rng, STAINS[group], density=rng.uniform(0.1, 0.75))
+        image, malignant = render(tissue, tumour, rng, STAINS[group], density=rng.uniform(0.75, 1))
         pixels = int(malignant[CENTRE, CENTRE].sum())
         if (pixels >= 120 if label else pixels == 0) and tissue_fraction(image) > 0.3:
             return image
@@ -57,7 +57,8 @@ def make(out: Path) -> None:
         if split == "test":
             for group in (0, 1):
                 for label in (0, 1):
-                    chosen = np.flatnonzero((made["label"] == label) & (made["scanner_group"] == group))[:2]
+                    whole = np.array([tissue_fraction(image) > 0.98 for image in made["images"]])  # without a hole
+                    chosen = np.flatnonzero((made["label"] == label) & (made["scanner_group"] == group) & whole)[:2]
                     for number, i in enumerate(chosen):
                         name = f"tile_{('normal', 'tumour')[label]}_{'ab'[group]}{number + 1}.png"
                         Image.fromarray(made["images"][i]).save(out / name, optimize=True)

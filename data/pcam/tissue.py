@@ -127,7 +127,7 @@ def render(
     mpp: float = 0.972,
     density: float = 0.5,
     grain: float = 0.02,
-    step: int = 7,
+    step: int = 8,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Draws a field of tissue.
 
@@ -149,7 +149,7 @@ def render(
     elsewhere, malignant = np.zeros(shape, bool), np.zeros(shape, bool)
     area = tissue.size * mpp**2
 
-    small = scatter(shape, (6.4 + 5 * (1 - density)) * px, int(area * (0.004 + 0.012 * density)), rng, tissue & ~tumour)
+    small = scatter(shape, (4.9 + 4 * (1 - density)) * px, int(area * (0.008 + 0.014 * density)), rng, tissue & ~tumour)
     for centre in small:
         spindle = rng.uniform() < 0.12
         stamp(

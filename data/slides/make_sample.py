@@ -25,7 +25,7 @@ def draw(seed: int = 7) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     tissue = blob(640, 620, 440, 430) | blob(520, 1560, 300, 260) | blob(1230, 1420, 170, 300)
     tissue &= noise(SIZE, 60, rng) > -2.1  # fat cells and sinuses
     tumour = tissue & (blob(700, 700, 190, 210, 0.2) | blob(480, 1600, 90, 100, 0.2))
-    image, _ = render(tissue, tumour, rng, STAINS[0], mpp=MPP, density=0.6, grain=0.01, step=1)
+    image, _ = render(tissue, tumour, rng, STAINS[0], mpp=MPP, density=0.9, grain=0.01, step=1)
     return image, tumour
 
 

@@ -158,3 +158,9 @@ def test_signing_adds_day_and_versions():
     assert signed.versions["torch"] == torch.__version__.split("+")[0] or torch.__version__ == signed.versions["torch"]
     assert len(signed.date) == len("2026-11-24")
     assert json.dumps(signed.versions)
+
+
+def test_what_people_read_of_a_card_is_short():
+    facts = {"lr": 1 / 3, "steps": 1_000_000_000, "tiles": ("a", "b"), "doubts": [0.1] * 21, "rows": [{"n": 1}] * 5}
+    assert card.brief(facts) == {"lr": 0.333333, "steps": 1_000_000_000, "tiles": ["a", "b"], "doubts": "21 values",
+                                 "rows": "5 values"}

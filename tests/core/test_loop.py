@@ -100,6 +100,14 @@ def test_the_state_of_another_app_or_model_is_refused(alone, tmp_path):
     assert (alone / "last.pt").read_bytes() == before
 
 
+@pytest.mark.parametrize("key", ["step", "best", "means", "model", "optimizer"])
+def test_a_state_that_lacks_a_part_is_refused(alone, tmp_path, key):
+    state = checkpoint.load(alone / "last.pt", "toy")
+    checkpoint.save(tmp_path / "last.pt", "toy", {k: v for k, v in state.items() if k not in (key, "version", "app")})
+    with pytest.raises(ValueError, match=rf"belongs to another model or optimizer \('{key}'\)"):
+        train(tmp_path, steps=60)
+
+
 def test_two_trainings_in_one_folder_are_refused(tmp_path):
     with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another training is writing into"):
         train(tmp_path)

@@ -66,7 +66,7 @@ def test_the_label_is_written_in_the_centre(split):
     _, packed = split
     dark = 255 - tiles(packed)[:, make_sample.CENTRE, make_sample.CENTRE].mean((1, 2, 3))
     tumour, normal = dark[packed["label"] == 1], dark[packed["label"] == 0]
-    assert (tumour[:, None] > normal[None]).mean() > 0.9  # the AUROC of darkness alone: a tiny net can learn it
+    assert (tumour[:, None] > normal[None]).mean() > 0.7  # the AUROC of darkness alone, which a tiny net must beat
 
 
 def test_some_normal_tiles_have_tumour_outside_the_centre():

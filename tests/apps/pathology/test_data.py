@@ -182,6 +182,13 @@ def test_the_folder_is_found(monkeypatch, tmp_path):
         data.folder(tmp_path / "nothing")
 
 
+def test_train_extra_is_taken_where_it_is(tmp_path):
+    assert data.splits(tmp_path, ("train", "train_extra")) == ["train"]
+    assert data.splits(tmp_path, ("train_extra",)) == ["train_extra"]  # whose reader says what is missing
+    (tmp_path / "pcam_train_extra.npz").touch()
+    assert data.splits(tmp_path, ("train", "train_extra")) == ["train", "train_extra"]
+
+
 def test_the_eight_symmetries_are_a_group():
     image = np.random.default_rng(0).integers(0, 256, (5, 5, 3), np.uint8)
     orbit = [data.dihedral(image, g) for g in range(8)]

@@ -136,6 +136,15 @@ def test_a_file_that_cannot_take_the_results_is_refused_before_the_work(tmp_path
         assert out.read_text() == content
 
 
+def test_scores_of_drawings_never_replace_the_results(monkeypatch):
+    before = evaluate.RESULTS.read_bytes()
+    for run in (evaluate.Test(folder="sample"), evaluate.Models(("default",), folder="sample"),
+                evaluate.Cross(("default", "default"), folder="sample")):
+        with pytest.raises(ValueError, match=r"only the drawn sample tiles are here.*--folder sample --out FILE"):
+            run.run()
+    assert evaluate.RESULTS.read_bytes() == before
+
+
 def test_a_table_of_other_results_or_none_is_told(tmp_path):
     (tmp_path / "r.json").write_text('{"test": {"n": 3}}')
     with pytest.raises(ValueError, match="other results"):

@@ -192,6 +192,15 @@ def test_png(result: SlideResult, tmp_path: Path) -> None:
     assert (seen[-60:, :, :].min(axis=2) < 50).any()  # scale bar and words
 
 
+def test_the_map_is_grey_where_the_model_declines(result: SlideResult) -> None:
+    assert result.uncertain is not None
+    colours = export.overlay(result)
+    grey = (colours[..., :3] == export.DECLINED).all(-1)
+    assert (grey == (result.uncertain & np.isfinite(result.heatmap))).all()
+    assert 0 < grey.sum() < np.isfinite(result.heatmap).sum()
+    assert (export.overlay(dataclasses.replace(result, uncertain=None))[..., :3][grey] != export.DECLINED).any(-1).all()
+
+
 def test_small_and_empty_maps(tmp_path: Path) -> None:
     for name, heatmap in (("one", np.array([[0.7]])), ("none", np.full((2, 3), np.nan))):
         for file, data in made(heatmap).files().items():
