@@ -117,8 +117,8 @@ def fit(
         # Read by the first rank for all: the others may be on machines that do not share its disk.
         state = runtime.from_first(checkpoint.load(state_path, app) if runtime.first and state_path.exists() else None)
         if state:
-            step, best, kept = _restore(state_path, state, model, optimizer, average)
-            means = Means(kept if runtime.first else None)
+            step, best, sums = _restore(state_path, state, model, optimizer, average)
+            means = Means(sums if runtime.first else None)
         net: Any = torch.compile(model) if runtime.compile else model
         net = DistributedDataParallel(net) if runtime.world > 1 else net
         stream = batches(step) if step < options.steps else iter(())
