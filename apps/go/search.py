@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from apps.go.features import NUMBERS, PLANES
-from apps.go.state import TO_MOVE, Spec
-from apps.go.tree import WAITING, gather, land, plant
+from apps.go.state import Spec
+from apps.go.tree import WAITING, gather, land, plant, tally
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ class Search:
             where = where[:n]
             out = self.evaluate(self._planes[:n], self._numbers[:n])
             land(self.tree, where, out.logits, out.chance, out.lead, o.lead)
-            sign = 1 - 2 * self.tree.states[where[:, 0], where[:, 1], TO_MOVE].astype(np.float64)
-            np.add.at(self.ownership, where[:, 0], out.ownership * sign[:, None, None])
-            np.add.at(self.judged, where[:, 0], 1)
+            tally(self.tree, where, out.ownership, self.ownership, self.judged)
         return n
 
     def open(self) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from apps.go import rules
 from apps.go.features import encode
-from apps.go.jit import jit
+from apps.go.jit import jit, lean
 from apps.go.state import OVER, TO_MOVE, Spec
 
 WAITING, OPEN, ENDED = 0, 1, 2
@@ -81,10 +81,11 @@ def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: in
     return tree
 
 
-@jit
+@lean
 def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float) -> int:
     """The move that PUCT takes at an open node."""
-    prior, visits, pending = tree.prior[g, node], tree.visits[g, node], tree.pending[g, node]
+    prior, total = tree.prior[g, node], tree.total[g, node]
+    visits, pending = tree.visits[g, node], tree.pending[g, node]
     n, seen = 0, 0.0
     for a in range(len(prior)):
         if visits[a] + pending[a] > 0:
@@ -95,9 +96,9 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
     best, choice = -np.inf, -1
     for a in range(len(prior)):
         if prior[a] >= 0:
-            k = visits[a] + pending[a]
-            q = (tree.total[g, node, a, 0] - pending[a]) / k if k else unseen
-            score = q + pull * prior[a] / (1 + k)
+            k, score = visits[a] + pending[a], unseen + pull * prior[a]
+            if k:
+                score = (total[a, 0] - pending[a]) / k + pull * prior[a] / (1 + k)
             if score > best:
                 best, choice = score, a
     return choice
@@ -112,6 +113,21 @@ def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, explor
         The new node, which waits for the net; or -1 if the game has ended there, and the result has flowed back; or -2
         if the walk came to a node that already waits, or the tree is full, and nothing has changed.
     """
+    new = _descend(spec, tree, g, move, exploration, growth, first)
+    if new < 0:
+        return new
+    if tree.states[g, new, OVER]:
+        judge_end(spec, tree.states[g, new], lead, tree.judged[g, new])
+        tree.kind[g, new] = ENDED
+        backward(tree, g, new)
+        return -1
+    legal(spec, tree, g, new, mask)
+    return new
+
+
+@lean
+def _descend(spec: Spec, tree: Tree, g: int, move: int, exploration: float, growth: float, first: float) -> int:
+    """Walks to a new node and makes it, but for its judgement and its moves; else -1 or -2 as `simulate`."""
     node = 0
     while True:
         a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first)
@@ -134,26 +150,17 @@ def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, explor
     tree.size[g] = new + 1
     tree.child[g, node, a] = new
     tree.parent[g, new], tree.came[g, new] = node, a
-    s = tree.states[g, new]
-    before = tree.states[g, node]
+    s, before = tree.states[g, new], tree.states[g, node]
     for i in range(spec.length):
         s[i] = before[i]
     rules.play(spec, s, a)
     tree.keys[g, new] = rules.key(spec, s)
-    if s[OVER]:
-        judge_end(spec, s, lead, tree.judged[g, new])
-        tree.kind[g, new] = ENDED
-        backward(tree, g, new)
-        return -1
-    legal(spec, tree, g, new, mask)
-    for b in range(spec.actions):
-        tree.prior[g, new, b] = 0 if mask[b] else -1
     return new
 
 
-@jit
+@lean
 def legal(spec: Spec, tree: Tree, g: int, node: int, mask: np.ndarray) -> None:
-    """Fills the legal moves of a node, with the path from the root as the end of its history."""
+    """Finds the legal moves of a node, with the path from the root as the end of its history; marks the others."""
     depth, above = 0, node
     while above:
         depth += 1
@@ -163,6 +170,9 @@ def legal(spec: Spec, tree: Tree, g: int, node: int, mask: np.ndarray) -> None:
         tree.history[g, count - 1 - i] = tree.keys[g, above]
         above = tree.parent[g, above]
     rules.legal(spec, tree.states[g, node], tree.history[g], count, mask)
+    prior = tree.prior[g, node]
+    for a in range(spec.actions):
+        prior[a] = 0 if mask[a] else -1
 
 
 @jit
@@ -176,13 +186,13 @@ def judge_end(spec: Spec, s: np.ndarray, lead: float, judged: np.ndarray) -> Non
     judged[0] = utility(judged[1], margin, lead)
 
 
-@jit
+@lean
 def utility(chance: float, lead: float, weight: float) -> float:
     """Won minus lost, and a little for the lead, which saturates like KataGo's score utility."""
     return 2 * chance - 1 + weight * 2 / np.pi * np.arctan(lead / 10)
 
 
-@jit
+@lean
 def _retreat(tree: Tree, g: int, node: int) -> None:
     """Takes a simulation under way back, from a node up."""
     while node:
@@ -190,7 +200,7 @@ def _retreat(tree: Tree, g: int, node: int) -> None:
         node = tree.parent[g, node]
 
 
-@jit
+@lean
 def backward(tree: Tree, g: int, node: int) -> None:
     """Lets what was judged of a node flow to the root, changing sides at each move."""
     u, chance, lead = tree.judged[g, node, 0], tree.judged[g, node, 1], tree.judged[g, node, 2]
@@ -205,7 +215,7 @@ def backward(tree: Tree, g: int, node: int) -> None:
         node = above
 
 
-@jit
+@lean
 def expand(tree: Tree, g: int, node: int, logits: np.ndarray, chance: float, lead: float, weight: float) -> None:
     """Opens a node that waited: its priors are the softmax of the logits (A,) over its legal moves."""
     prior = tree.prior[g, node]
@@ -246,8 +256,6 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
             continue
         if tree.kind[g, 0] == WAITING:
             legal(spec, tree, g, 0, mask)
-            for a in range(spec.actions):
-                tree.prior[g, 0, a] = 0 if mask[a] else -1
             encode(spec, tree.states[g, 0], mask, planes[waiting], numbers[waiting])
             where[waiting, 0], where[waiting, 1] = g, 0
             waiting += 1
@@ -268,7 +276,7 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
     return waiting
 
 
-@jit
+@lean
 def land(tree: Tree, where: np.ndarray, logits: np.ndarray, chance: np.ndarray, lead: np.ndarray,
          weight: float) -> None:
     """Expands all nodes that waited and lets them flow back."""
@@ -276,3 +284,15 @@ def land(tree: Tree, where: np.ndarray, logits: np.ndarray, chance: np.ndarray, 
         g, node = where[i, 0], where[i, 1]
         expand(tree, g, node, logits[i], chance[i], lead[i], weight)
         backward(tree, g, node)
+
+
+@lean
+def tally(tree: Tree, where: np.ndarray, ownership: np.ndarray, sums: np.ndarray, judged: np.ndarray) -> None:
+    """Adds what was thought of the points (B, H, W), each for its side to move, to sums (G, H, W) for the first."""
+    for i in range(len(where)):
+        g = where[i, 0]
+        sign = 1 - 2 * tree.states[g, where[i, 1], TO_MOVE]
+        judged[g] += 1
+        for row in range(sums.shape[1]):
+            for column in range(sums.shape[2]):
+                sums[g, row, column] += sign * ownership[i, row, column]
