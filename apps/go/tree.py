@@ -57,17 +57,18 @@ class Tree(NamedTuple):
     """(G,) int32: keys in use, the root's the last."""
 
 
-def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: int) -> Tree:
+def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: int, moves: int = 0) -> Tree:
     """Makes trees with one unjudged root each.
 
     Args:
         states: (G, L) int16.
         histories: for each game the keys of its positions, the present one the last.
         nodes: how many nodes a tree may get.
+        moves: how often it may be replanted.
     """
     games, n, a = len(states), nodes, spec.actions
     longest = max(len(h) for h in histories)
-    history = np.zeros((games, longest + n + 1), np.uint64)
+    history = np.zeros((games, longest + n + 1 + moves), np.uint64)
     for row, keys in zip(history, histories, strict=True):
         row[: len(keys)] = keys
     tree = Tree(
@@ -82,8 +83,9 @@ def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: in
 
 
 @jit
-def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float) -> int:
-    """The move that PUCT takes at an open node."""
+def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float, forced: float) -> int:
+    """The move that PUCT takes at an open node; of the root's, one with fewer than sqrt(forced P N) visits, if it has
+    been seen (KataGo's forced playouts, section 3.2)."""
     prior, visits, pending = tree.prior[g, node], tree.visits[g, node], tree.pending[g, node]
     n, seen = 0, 0.0
     for a in range(len(prior)):
@@ -98,6 +100,8 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
             k = visits[a] + pending[a]
             q = (tree.total[g, node, a, 0] - pending[a]) / k if k else unseen
             score = q + pull * prior[a] / (1 + k)
+            if node == 0 and k and k < np.sqrt(forced * prior[a] * n):
+                score += 1e6
             if score > best:
                 best, choice = score, a
     return choice
@@ -105,7 +109,7 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
 
 @jit
 def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, exploration: float, growth: float,
-             first: float, lead: float) -> int:
+             first: float, lead: float, forced: float) -> int:
     """Walks to a new node of game g, beginning with a move of the root (-1: PUCT's), and makes it.
 
     Returns:
@@ -114,7 +118,7 @@ def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, explor
     """
     node = 0
     while True:
-        a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first)
+        a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first, forced)
         tree.pending[g, node, a] += 1
         below = tree.child[g, node, a]
         if below == 0:
@@ -227,7 +231,7 @@ def expand(tree: Tree, g: int, node: int, logits: np.ndarray, chance: float, lea
 
 @jit
 def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, exploration: float, growth: float,
-           first: float, lead: float, planes: np.ndarray, numbers: np.ndarray, where: np.ndarray) -> int:
+           first: float, lead: float, forced: float, planes: np.ndarray, numbers: np.ndarray, where: np.ndarray) -> int:
     """Runs up to moves.shape[1] simulations in each game that has budget; lists the nodes that wait for the net.
 
     Args:
@@ -255,7 +259,7 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
         for k in range(moves.shape[1]):
             if budget[g] <= 0 or moves[g, k] == -2:
                 break
-            node = simulate(spec, tree, g, moves[g, k], mask, exploration, growth, first, lead)
+            node = simulate(spec, tree, g, moves[g, k], mask, exploration, growth, first, lead, forced)
             if node == -2:
                 if tree.size[g] == tree.states.shape[1]:
                     budget[g] = 0
@@ -276,3 +280,53 @@ def land(tree: Tree, where: np.ndarray, logits: np.ndarray, chance: np.ndarray, 
         g, node = where[i, 0], where[i, 1]
         expand(tree, g, node, logits[i], chance[i], lead[i], weight)
         backward(tree, g, node)
+
+
+@jit
+def replant(spec: Spec, tree: Tree, g: int, move: int) -> None:
+    """Plays a legal move at the root: the subtree below it becomes the tree, the rest is cleared for new nodes.
+
+    Nodes keep their order, so that each moves down or stays; nothing may be under way.
+    """
+    old = tree.size[g]
+    root = tree.child[g, 0, move]
+    if root == 0:  # never looked at: an unjudged root
+        rules.play(spec, tree.states[g, 0], move)
+        tree.keys[g, 0] = rules.key(spec, tree.states[g, 0])
+        tree.kind[g, 0] = ENDED if tree.states[g, 0, OVER] else WAITING
+        kept = 1
+        _clear(tree, g, 0)
+    else:
+        place = np.full(old, -1, np.int32)
+        place[root] = 0
+        kept = 1
+        for node in range(root + 1, old):
+            if place[tree.parent[g, node]] >= 0:
+                place[node] = kept
+                kept += 1
+        for node in range(root, old):
+            new = place[node]
+            if new < 0:
+                continue
+            tree.states[g, new], tree.kind[g, new] = tree.states[g, node], tree.kind[g, node]
+            tree.keys[g, new], tree.judged[g, new] = tree.keys[g, node], tree.judged[g, node]
+            tree.parent[g, new], tree.came[g, new] = place[tree.parent[g, node]], tree.came[g, node]
+            for a in range(spec.actions):
+                below = tree.child[g, node, a]
+                tree.child[g, new, a] = place[below] if below else 0
+                tree.prior[g, new, a], tree.visits[g, new, a] = tree.prior[g, node, a], tree.visits[g, node, a]
+                tree.pending[g, new, a] = 0
+                tree.total[g, new, a] = tree.total[g, node, a]
+        tree.parent[g, 0], tree.came[g, 0] = 0, -1
+    for node in range(kept, old):
+        tree.kind[g, node] = WAITING
+        _clear(tree, g, node)
+    tree.size[g] = kept
+    tree.history[g, tree.known[g]] = tree.keys[g, 0]
+    tree.known[g] += 1
+
+
+@jit
+def _clear(tree: Tree, g: int, node: int) -> None:
+    tree.child[g, node], tree.visits[g, node], tree.pending[g, node] = 0, 0, 0
+    tree.prior[g, node], tree.total[g, node] = -1, 0

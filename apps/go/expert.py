@@ -1,0 +1,382 @@
+"""Expert iteration: a net plays itself, search improves on it, the net learns what search found, and so on.
+
+A run's folder holds `games/` (one file for each piece of work), `nets/` (one for each generation, g0000 the first),
+`matches/`, `elo.json` and `elo.png`. What a generation does is a pure function of the configuration and of these
+files, so that the same command goes on from whatever is there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from apps.go import arena, data, games, predict, rating, selfplay
+from apps.go.data import Sample
+from apps.go.games import Mixture
+from apps.go.loss import Optimise, loss_fn
+from apps.go.model import ModelConfig, Net
+from apps.go.selfplay import Piece, Play
+from apps.go.state import SUPERKO, Spec, spec
+from core import card, cli, jobs
+from core.batches import Batches
+from core.checked import arrays
+from core.cli import within
+from core.files import owning, publishing, write
+from core.loop import Fit, Scores, fit
+from core.optim import Schedule, adamw
+from core.runtime import Hardware, Runtime, start
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Board:
+    """On what the net plays; the game is the model's."""
+
+    size: int = 0
+    """Go: points along an edge; 0 is the game's usual board."""
+    komi: float = 7.0
+    """Go: points for the second player."""
+    longest: int = 0
+    """Moves after which a game counts as it stands; 0 is three times the points."""
+
+
+@dataclass(frozen=True)
+class Learn:
+    """What the net learns from in a generation, and how."""
+
+    steps: int = 100
+    """Optimizer steps in a generation."""
+    batch: int = 128
+    """Positions per step, over all processes."""
+    window: int = 20
+    """Generations whose games are learned from."""
+    search: float = 0.3
+    """Share of the search's opinion in the target of the value; the rest is how the game ended."""
+    archive: float = 0.0
+    """Share of the samples that come from the archive's labelled games (9x9 Go)."""
+    folder: str = ""
+    """Folder of the archive's label file, or `sample`; as for `distill`."""
+    halving: int = 0
+    """Steps in which the learning rate falls to a half; 0 keeps it."""
+    average: float = 0.99
+    """Decay of the moving average of the weights, which plays."""
+    clip: float = 2.0
+    """Largest norm of the gradient."""
+    save_every: int = 100
+    """Steps between two saves of the run."""
+
+    def __post_init__(self) -> None:
+        within(self, 1, math.inf, "steps", "batch", "window", "save_every", of="learn.")
+        within(self, 0, 1, "search", "archive", of="learn.")
+        within(self, 0, math.inf, "halving", "clip", of="learn.")
+        within(self, 0, 1 - 1e-6, "average", of="learn.")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Matches of a generation's net: against the players' net, the one measured before it, and fixed players."""
+
+    every: int = 5
+    """Generations between two measurements; 0 measures none."""
+    share: float = 0.0
+    """Points against the players' net that a net needs to become it; 0 lets every generation's net play."""
+    games: int = 100
+    """Games of a match."""
+    visits: int = 16
+    """Visits of the nets; 1 is without search."""
+    opening: int = 4
+    """Random moves at the beginning; each opening is played twice, with colours exchanged."""
+    anchors: tuple[str, ...] = ("random", "rollouts@100")
+    """Fixed players, the first of which has Elo 0: random, rollouts@N, or a name or file of weights."""
+
+    def __post_init__(self) -> None:
+        within(self, 0, math.inf, "every", "opening", of="gate.")
+        within(self, 1, math.inf, "games", "visits", of="gate.")
+        within(self, 0, 1, "share", of="gate.")
+        if self.share and not self.every:
+            raise ValueError("gate.share wants matches, and gate.every is 0; set it to 1 or more")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who plays; the games are the same."""
+
+    count: int = 0
+    """Processes that play at once; 0 takes as many as fit this machine, or the cluster."""
+    threads: int = 1
+    """Compute threads of each."""
+    gpus: float = 0.0
+    """GPUs of each: 0, a fraction that several share, or a whole number."""
+    cluster: str = ""
+    """Address of a Ray cluster, or `auto`; empty plays on this machine."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains a net by self-play: games, search and training in turn, generation by generation."""
+
+    out: Path = Path("runs/go/selfplay")
+    """The run's folder. If a run lies there, it goes on."""
+    seed: int = 0
+    """All randomness follows from it."""
+    generations: int = 100
+    """Generations in all, those of an interrupted run included."""
+    begin: str = ""
+    """Weights to begin from: a published name, a file or a run folder; empty begins from nothing."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The net; with `begin` that of the weights."""
+    board: Board = field(default_factory=Board)
+    play: Play = field(default_factory=Play)
+    learn: Learn = field(default_factory=Learn)
+    optimise: Optimise = field(default_factory=Optimise)
+    gate: Gate = field(default_factory=Gate)
+    workers: Workers = field(default_factory=Workers)
+    hardware: Hardware = field(default_factory=Hardware)
+
+    def __post_init__(self) -> None:
+        within(self, 1, 9999, "generations")
+
+
+PRESETS = {
+    "selfplay": (
+        "The shipped net's second part: it goes on by playing itself at 9x9 Go, the archive's labels beside it.",
+        Config(begin="default",
+               play=Play(pieces=4, games=48, simulations=160, cheap=32, considered=12, opening=6, komi=1.0),
+               learn=Learn(steps=150, window=12, archive=0.5, search=0.5, average=0.995, halving=6000),
+               optimise=Optimise(lr=2e-4, warmup=100), hardware=Hardware(precision="bfloat16"),
+               gate=Gate(every=2, share=0.5, games=96, visits=16, opening=6, anchors=("default",))),
+    ),
+    "connect4": (
+        "Connect Four from nothing, in an hour on two cores.",
+        Config(out=Path("runs/go/connect4"), model=ModelConfig(game="connect4", blocks=4, channels=64),
+               play=Play(pieces=4, games=256, simulations=64, cheap=20, full=0.5, considered=7, opening=16),
+               learn=Learn(steps=120, batch=256, window=12, halving=5000),
+               optimise=Optimise(lr=2e-3, warmup=100, weight_decay=0.02, value=1.0),
+               gate=Gate(every=4, games=200, visits=32, opening=4, anchors=("random", "rollouts@100", "rollouts@1000")),
+               hardware=Hardware(precision="bfloat16")),
+    ),
+    "small": (
+        "5x5 Go from nothing, in minutes on two cores: a demonstration.",
+        Config(out=Path("runs/go/small"), generations=16, model=ModelConfig(blocks=3, channels=32, head=16),
+               board=Board(5, 24.5), play=Play(pieces=2, games=128, simulations=48, opening=2),
+               learn=Learn(steps=100, window=8), optimise=Optimise(lr=3e-3, warmup=50), gate=Gate(every=2, opening=2),
+               hardware=Hardware(precision="bfloat16")),
+    ),
+    "tiny-selfplay": (
+        "Two generations of a minute net at Connect Four, in seconds: to see that everything works.",
+        Config(out=Path("runs/go/tiny-selfplay"), generations=2,
+               model=ModelConfig(game="connect4", blocks=2, channels=16, head=8),
+               play=Play(pieces=2, games=8, simulations=8, cheap=4, full=0.5, considered=4),
+               learn=Learn(steps=6, batch=32, save_every=2), optimise=Optimise(warmup=2),
+               gate=Gate(every=1, share=0.3, games=8, visits=4, anchors=("random",))),
+    ),
+}
+
+
+def train(config: Config) -> Path:
+    """Runs one training as its config says; returns the file of the best net."""
+    board = terms(config)
+    with start(config.hardware, seed=config.seed) as runtime:
+        if not runtime.first:
+            return _generations(config, board, runtime)
+        with owning(config.out):
+            cli.remember(config, config.out, free=("out", "generations", "workers", "hardware"))
+            return _generations(config, board, runtime)
+
+
+def terms(config: Config) -> Spec:
+    """The game that is played; suicide is not allowed in it."""
+    b = config.board
+    if config.model.game == "go":
+        return spec("go", b.size or 9, komi=b.komi, ko=SUPERKO, suicide=False)
+    return spec(config.model.game, b.size or None)
+
+
+def _generations(config: Config, board: Spec, runtime: Runtime) -> Path:
+    out, champion = config.out, 0
+    archive = _archive(config)
+    if runtime.first:
+        fixed = _anchors(config)
+        _first(config)
+    for g in range(config.generations):
+        if not runtime.from_first(runtime.first and _net(out, g + 1).is_file()):
+            _play(config, board, g, champion, runtime)
+            files = [out / "games" / name for name in _names(config, g)]
+            own = runtime.from_first(games.window(files, board, config.learn.search) if runtime.first else None)
+            _learn(config, g, Mixture(Sample(own), archive, config.learn.archive), len(own), runtime)
+        if runtime.first:
+            champion = _measure(config, board, g + 1, champion, fixed)
+        champion = runtime.from_first(champion)
+    if runtime.first:
+        best = out / "go.safetensors"
+        write(best, lambda file: file.write(_net(out, champion).read_bytes()))
+        print(f"{best}: the net of generation {champion} of {config.generations}")
+    return out / "go.safetensors"
+
+
+def _net(out: Path, generation: int) -> Path:
+    return out / "nets" / f"g{generation:04d}.safetensors"
+
+
+def _names(config: Config, g: int) -> list[str]:
+    """The files of games that generation g learns from."""
+    span = range(max(0, g + 1 - config.learn.window), g + 1)
+    return [f"g{h:04d}-{i:02d}.npz" for h in span for i in range(config.play.pieces)]
+
+
+def _archive(config: Config) -> Sample | None:
+    if not config.learn.archive:
+        return None
+    if (config.model.game, config.board.size or 9) != ("go", 9):
+        raise ValueError("learn.archive holds 9x9 Go alone; set it to 0 for another game or size")
+    return Sample(data.read(data.folder(config.learn.folder), "train"))
+
+
+def _model(config: Config) -> Net:
+    """The net before its first step."""
+    torch.manual_seed(config.seed)
+    if not config.begin:
+        return Net(config.model)
+    net, _ = predict.read_net(config.begin)
+    if net.config.game != config.model.game:
+        raise ValueError(f"{config.begin} plays {net.config.game}, and model.game is {config.model.game}; "
+                         "choose weights of that game")
+    return net.requires_grad_(True).train()
+
+
+def _first(config: Config) -> None:
+    """Writes the net that plays the first generation."""
+    if not _net(config.out, 0).is_file():
+        _write(config, _model(config), 0)
+
+
+def _write(config: Config, net: torch.nn.Module, g: int) -> None:
+    chosen: dict[str, Any] = {k: v for k, v in cli.plain(config).items() if k not in ("out", "hardware", "workers")}
+    assert isinstance(net, Net)
+    sheet = card.Card(app="go", name=config.out.name, model=asdict(net.config), step=g * config.learn.steps,
+                      training={**chosen, "generation": g}, data={"name": "self-play"})
+    card.write(_net(config.out, g), net.state_dict(), card.signed(sheet), torch.float16)
+
+
+def _play(config: Config, board: Spec, g: int, champion: int, runtime: Runtime) -> None:
+    """Has the games of a generation played; the first rank sees to it, the others hear of each piece that has landed,
+    so that none waits longer than a piece takes."""
+    if not runtime.first:
+        while not runtime.from_first(None):
+            pass
+        return
+    weights = _net(config.out, champion).read_bytes()
+    pieces = [Piece(g, i, config.seed, board, config.play, weights) for i in range(config.play.pieces)]
+    begin = time.perf_counter()
+    fresh = _run(config, selfplay.play, pieces, "games", lambda path, piece: games.holds(path, piece.digest),
+                 lambda done, total: runtime.from_first(None))
+    runtime.from_first(True)
+    if fresh:
+        found = [arrays(config.out / "games" / name, games.WANTED) for name in fresh]
+        seconds, n = time.perf_counter() - begin, sum(len(f["komi"]) for f in found)
+        print(f"generation {g}: {n} games, {sum(len(f['game']) for f in found):,} samples, {n / seconds:.1f} games/s, "
+              f"{sum(int(f['simulations']) for f in found) / seconds:,.0f} simulations/s", flush=True)
+
+
+def _run(config: Config, function: Callable[[Item], dict[str, Any]], items: list[Item], folder: str,
+         done: Callable[[Path, Item], bool], progress: Callable[[int, int], None] | None = None) -> list[str]:
+    """Runs pieces of work whose results land in a folder of the run; returns the keys of those that are new.
+
+    Raises:
+        ValueError: if one failed.
+    """
+    w = config.workers
+    report = jobs.run(function, items, key=lambda item: getattr(item, "key"), write=games.write,  # noqa: B009
+                      out=config.out / folder, done=done, workers=w.count or None, threads=w.threads, gpus=w.gpus,
+                      cluster=w.cluster or None, progress=progress)
+    if report.failed:
+        key, trace = report.failed[0]
+        raise ValueError(f"{len(report.failed)} of {len(report)} pieces failed, {key} with "
+                         f"{trace.strip().splitlines()[-1][:200]}; what was finished is kept in {config.out / folder}")
+    return report.done
+
+
+def _learn(config: Config, g: int, sample: Mixture, n: int, runtime: Runtime) -> None:
+    """Trains through the steps of a generation; the averaged net is written as that of the next."""
+    learn, o = config.learn, config.optimise
+    model = runtime.place(_model(config))
+    batches = Batches(sample, n, learn.batch, seed=config.seed, rank=runtime.rank, world=runtime.world)
+    options = Fit(steps=(g + 1) * learn.steps, clip=learn.clip, average=learn.average, log_every=learn.steps,
+                  save_every=learn.save_every)
+
+    def keep(net: torch.nn.Module, step: int, scores: Scores) -> None:
+        _write(config, net, g + 1)
+
+    fit(model, adamw([(model, o.lr)], o.weight_decay), batches, loss_fn(o), app="go", out=config.out, runtime=runtime,
+        options=options, schedule=_schedule(o.warmup, learn.halving), keep=keep)
+
+
+def _schedule(warmup: int, halving: int) -> Schedule:
+    """Linear warm-up, then a rate that halves every so many steps; it asks for no end, so that a run can go on."""
+    return lambda step: min(1.0, (step + 1) / (warmup + 1)) * (0.5 ** (step / halving) if halving else 1.0)
+
+
+def _anchors(config: Config) -> list[arena.Entrant]:
+    """The fixed players; weights of ours are read once."""
+    found = []
+    for name in config.gate.anchors:
+        if name == "random" or name.startswith("rollouts"):
+            found.append(arena.anchor(name))
+        else:
+            path = predict.find(name)
+            found.append(arena.Entrant(name, config.gate.visits, path.read_bytes()))
+    return found
+
+
+def _measure(config: Config, board: Spec, g: int, champion: int, fixed: list[arena.Entrant]) -> int:
+    """Plays a generation's matches, if they are due, and says whose net plays on."""
+    gate, out = config.gate, config.out
+    due = gate.every and (g % gate.every == 0 or g == config.generations)
+    if due:
+        def entrant(generation: int) -> arena.Entrant:
+            return arena.Entrant(f"g{generation:04d}", gate.visits, _net(out, generation).read_bytes())
+
+        new, last = entrant(g), max(0, (g - 1) // gate.every * gate.every)
+        others = [entrant(h) for h in dict.fromkeys((champion, last)) if h != g] + fixed
+        bouts = [arena.Bout(f"g{g:04d}-{_plain(other.name)}.npz", new, other, board, gate.games, gate.opening,
+                            config.seed * 1_000_003 + g) for other in others]
+        fresh = _run(config, arena.fight, bouts, "matches", lambda path, bout: games.holds(path, bout.digest))
+        text = _rate(config, [(f"g{h:04d}", h) for h in range(1, g + 1)], [e.name for e in fixed])
+        if fresh:
+            print(f"generation {g}: {text}", flush=True)
+        if gate.share:
+            points = arrays(out / "matches" / bouts[0].key, {"points": ("f", 1)})["points"]
+            return g if points.mean() >= gate.share else champion
+    return champion if gate.share else g
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "@.-" else "-" for c in name)[-80:]
+
+
+def _rate(config: Config, nets: Iterable[tuple[str, int]], anchors: list[str]) -> str:
+    """Rates all that have played, writes elo.json and elo.png, and says what the newest net has."""
+    results = []
+    for path in sorted((config.out / "matches").glob("g*.npz")):
+        found = arrays(path, {"points": ("f", 1), "a": ("U", 0), "b": ("U", 0)})
+        results.append(rating.Result(str(found["a"]), str(found["b"]), float(found["points"].sum()),
+                                     len(found["points"])))
+    table = rating.ratings(results, anchors[0] if anchors else "g0000")
+    rows = {name: asdict(row) for name, row in table.items()}
+    with publishing(config.out / "elo.json") as part:
+        part.write_text(json.dumps({"ratings": rows, "matches": [asdict(r) for r in results]}, indent=1) + "\n",
+                        encoding="utf-8")
+    curve = {int(name[1:]): row for name, row in table.items() if name[:1] == "g" and name[1:].isdigit()}
+    image = rating.picture(dict(sorted(curve.items())), {n: table[n] for n in anchors if n in table},
+                           f"{config.model.game} by self-play, {config.gate.visits} visits")
+    write(config.out / "elo.png", lambda file: file.write(image))
+    newest = table[f"g{max(curve):04d}"]
+    return f"Elo {newest.elo:+.0f} [{newest.low:+.0f}, {newest.high:+.0f}]"
