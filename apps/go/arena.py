@@ -54,12 +54,14 @@ class Bout:
     games: int
     opening: int
     seed: int
+    longest: int = 0
+    """As for `Boards`."""
 
     @property
     def digest(self) -> str:
         """Of everything; a file of another match is told by it."""
         sides = [(e.name, e.visits, hashlib.sha256(e.weights).hexdigest()) for e in (self.a, self.b)]
-        everything = sides, tuple(self.board), self.games, self.opening, self.seed
+        everything = sides, tuple(self.board), self.games, self.opening, self.seed, self.longest
         return hashlib.sha256(repr(everything).encode()).hexdigest()
 
 
@@ -70,7 +72,7 @@ def fight(bout: Bout) -> dict[str, Any]:
         points: (games,) float32 of A: 1 won, 0.5 drawn, 0 lost; A has the first move in the even games; distinct: how
         many games are not the same as another; a, b: their names; and the match's digest.
     """
-    boards, rng = Boards(bout.board, bout.games), np.random.default_rng(bout.seed)
+    boards, rng = Boards(bout.board, bout.games, bout.longest), np.random.default_rng(bout.seed)
     for g in range(bout.games):
         boards.scatter(g, bout.opening, np.random.default_rng((bout.seed, g // 2)))
     first = np.arange(bout.games) % 2  # who of the two, 0 A, 1 B, has the first move

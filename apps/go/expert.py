@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,7 +34,9 @@ from core.loop import Fit, Scores, fit
 from core.optim import Schedule, adamw
 from core.runtime import Hardware, Runtime, start
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", Piece, arena.Bout)
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -203,23 +206,33 @@ def terms(config: Config) -> Spec:
 def _generations(config: Config, board: Spec, runtime: Runtime) -> Path:
     out, champion = config.out, 0
     archive = _archive(config)
+    fixed = _anchors(config) if runtime.first else []
     if runtime.first:
-        fixed = _anchors(config)
         _first(config)
     for g in range(config.generations):
-        if not runtime.from_first(runtime.first and _net(out, g + 1).is_file()):
-            _play(config, board, g, champion, runtime)
+        if not runtime.from_first(_net(out, g + 1).is_file()):
+            _led(runtime, partial(_play, config, board, g, champion))
             files = [out / "games" / name for name in _names(config, g)]
             own = runtime.from_first(games.window(files, board, config.learn.search) if runtime.first else None)
             _learn(config, g, Mixture(Sample(own), archive, config.learn.archive), len(own), runtime)
-        if runtime.first:
-            champion = _measure(config, board, g + 1, champion, fixed)
-        champion = runtime.from_first(champion)
+        champion = _led(runtime, partial(_measure, config, board, g + 1, champion, fixed))
+    best = out / "go.safetensors"
     if runtime.first:
-        best = out / "go.safetensors"
         write(best, lambda file: file.write(_net(out, champion).read_bytes()))
         print(f"{best}: the net of generation {champion} of {config.generations}")
-    return out / "go.safetensors"
+    return best
+
+
+def _led(runtime: Runtime, work: Callable[[Progress], T]) -> T:
+    """Has the first rank do some work and gives its result to all; the others hear of each piece that has landed, so
+    that none waits longer for the first than a piece takes."""
+    if runtime.first:
+        result = work(lambda done, total: runtime.from_first((False, None)) and None)
+        return runtime.from_first((True, result))[1]
+    while True:
+        over, found = runtime.from_first(None)
+        if over:
+            return found
 
 
 def _net(out: Path, generation: int) -> Path:
@@ -253,32 +266,31 @@ def _model(config: Config) -> Net:
 
 
 def _first(config: Config) -> None:
-    """Writes the net that plays the first generation."""
-    if not _net(config.out, 0).is_file():
+    """Writes the net that plays the first generation, if it is not there or another configuration's."""
+    path = _net(config.out, 0)
+    if not (path.is_file() and card.read_card(path).training == _training(config, 0)):
         _write(config, _model(config), 0)
 
 
+def _training(config: Config, g: int) -> dict[str, Any]:
+    free = ("out", "hardware", "workers", "generations")
+    return {**{k: v for k, v in cli.plain(config).items() if k not in free}, "generation": g}
+
+
 def _write(config: Config, net: torch.nn.Module, g: int) -> None:
-    chosen: dict[str, Any] = {k: v for k, v in cli.plain(config).items() if k not in ("out", "hardware", "workers")}
     assert isinstance(net, Net)
     sheet = card.Card(app="go", name=config.out.name, model=asdict(net.config), step=g * config.learn.steps,
-                      training={**chosen, "generation": g}, data={"name": "self-play"})
+                      training=_training(config, g), data={"name": "self-play"})
     card.write(_net(config.out, g), net.state_dict(), card.signed(sheet), torch.float16)
 
 
-def _play(config: Config, board: Spec, g: int, champion: int, runtime: Runtime) -> None:
-    """Has the games of a generation played; the first rank sees to it, the others hear of each piece that has landed,
-    so that none waits longer than a piece takes."""
-    if not runtime.first:
-        while not runtime.from_first(None):
-            pass
-        return
+def _play(config: Config, board: Spec, g: int, champion: int, progress: Progress) -> None:
+    """Has the games of a generation played."""
     weights = _net(config.out, champion).read_bytes()
-    pieces = [Piece(g, i, config.seed, board, config.play, weights) for i in range(config.play.pieces)]
+    pieces = [Piece(g, i, config.seed, board, config.play, config.board.longest, weights)
+              for i in range(config.play.pieces)]
     begin = time.perf_counter()
-    fresh = _run(config, selfplay.play, pieces, "games", lambda path, piece: games.holds(path, piece.digest),
-                 lambda done, total: runtime.from_first(None))
-    runtime.from_first(True)
+    fresh = _run(config, selfplay.play, pieces, "games", progress)
     if fresh:
         found = [arrays(config.out / "games" / name, games.WANTED) for name in fresh]
         seconds, n = time.perf_counter() - begin, sum(len(f["komi"]) for f in found)
@@ -287,16 +299,16 @@ def _play(config: Config, board: Spec, g: int, champion: int, runtime: Runtime) 
 
 
 def _run(config: Config, function: Callable[[Item], dict[str, Any]], items: list[Item], folder: str,
-         done: Callable[[Path, Item], bool], progress: Callable[[int, int], None] | None = None) -> list[str]:
+         progress: Progress) -> list[str]:
     """Runs pieces of work whose results land in a folder of the run; returns the keys of those that are new.
 
     Raises:
         ValueError: if one failed.
     """
     w = config.workers
-    report = jobs.run(function, items, key=lambda item: getattr(item, "key"), write=games.write,  # noqa: B009
-                      out=config.out / folder, done=done, workers=w.count or None, threads=w.threads, gpus=w.gpus,
-                      cluster=w.cluster or None, progress=progress)
+    report = jobs.run(function, items, key=lambda item: item.key, write=games.write, out=config.out / folder,
+                      done=lambda path, item: games.holds(path, item.digest), workers=w.count or None,
+                      threads=w.threads, gpus=w.gpus, cluster=w.cluster or None, progress=progress)
     if report.failed:
         key, trace = report.failed[0]
         raise ValueError(f"{len(report.failed)} of {len(report)} pieces failed, {key} with "
@@ -336,22 +348,20 @@ def _anchors(config: Config) -> list[arena.Entrant]:
     return found
 
 
-def _measure(config: Config, board: Spec, g: int, champion: int, fixed: list[arena.Entrant]) -> int:
+def _measure(config: Config, board: Spec, g: int, champion: int, fixed: list[arena.Entrant],
+             progress: Progress) -> int:
     """Plays a generation's matches, if they are due, and says whose net plays on."""
     gate, out = config.gate, config.out
-    due = gate.every and (g % gate.every == 0 or g == config.generations)
-    if due:
+    if gate.every and (g % gate.every == 0 or g == config.generations):
         def entrant(generation: int) -> arena.Entrant:
             return arena.Entrant(f"g{generation:04d}", gate.visits, _net(out, generation).read_bytes())
 
-        new, last = entrant(g), max(0, (g - 1) // gate.every * gate.every)
-        others = [entrant(h) for h in dict.fromkeys((champion, last)) if h != g] + fixed
+        new, last = entrant(g), (g - 1) // gate.every * gate.every
+        others = [entrant(h) for h in dict.fromkeys((champion, last) if gate.share else (last,))] + fixed
         bouts = [arena.Bout(f"g{g:04d}-{_plain(other.name)}.npz", new, other, board, gate.games, gate.opening,
-                            config.seed * 1_000_003 + g) for other in others]
-        fresh = _run(config, arena.fight, bouts, "matches", lambda path, bout: games.holds(path, bout.digest))
-        text = _rate(config, [(f"g{h:04d}", h) for h in range(1, g + 1)], [e.name for e in fixed])
-        if fresh:
-            print(f"generation {g}: {text}", flush=True)
+                            config.seed * 1_000_003 + g, config.board.longest) for other in others]
+        if _run(config, arena.fight, bouts, "matches", progress) or not (out / "elo.json").is_file():
+            print(f"generation {g}: {_rate(config, [e.name for e in fixed])}", flush=True)
         if gate.share:
             points = arrays(out / "matches" / bouts[0].key, {"points": ("f", 1)})["points"]
             return g if points.mean() >= gate.share else champion
@@ -362,7 +372,7 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "@.-" else "-" for c in name)[-80:]
 
 
-def _rate(config: Config, nets: Iterable[tuple[str, int]], anchors: list[str]) -> str:
+def _rate(config: Config, anchors: list[str]) -> str:
     """Rates all that have played, writes elo.json and elo.png, and says what the newest net has."""
     results = []
     for path in sorted((config.out / "matches").glob("g*.npz")):

@@ -17,9 +17,17 @@ WANTED = {"moves": ("i", 2), "komi": ("f", 1), "margin": ("f", 1), "owner": ("i"
 
 
 def write(path: Path, found: dict[str, Any]) -> None:
-    """Writes what a piece of work gave (see `selfplay.play` and `arena.fight`)."""
-    with open(path, "wb") as file:
-        np.savez_compressed(file, **found)
+    """Writes what a piece of work gave (see `selfplay.play` and `arena.fight`).
+
+    Raises:
+        OSError: in one sentence, if the disk is full.
+    """
+    try:
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **found)
+    except OSError as error:
+        raise type(error)(f"{path.name} cannot be written: {error.strerror or error}; free space, and the same command "
+                          "goes on from the games that are done") from error
 
 
 def holds(path: Path, digest: str) -> bool:

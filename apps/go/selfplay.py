@@ -75,6 +75,8 @@ class Piece:
     seed: int
     board: Spec
     play: Play
+    longest: int
+    """Moves after which a game counts as it stands; 0 is three times the points."""
     weights: bytes = field(repr=False)
     """The content of a weights file."""
 
@@ -85,7 +87,7 @@ class Piece:
     @property
     def digest(self) -> str:
         """Of everything; a file of another piece is told by it."""
-        rest = (self.generation, self.number, self.seed, tuple(self.board), asdict(self.play))
+        rest = (self.generation, self.number, self.seed, tuple(self.board), asdict(self.play), self.longest)
         return hashlib.sha256(self.weights + repr(rest).encode()).hexdigest()
 
 
@@ -103,7 +105,7 @@ def play(piece: Piece) -> dict[str, Any]:
         board = board._replace(komi=float(np.clip(np.round(2 * rng.normal(board.komi, p.komi)) / 2, -60, 60)))
     net = player(piece.weights)
     evaluate = turned(net.evaluate, board, rng) if p.turned else net.evaluate
-    boards = Boards(board, p.games)
+    boards = Boards(board, p.games, piece.longest)
     for g in range(p.games):
         boards.scatter(g, int(rng.integers(p.opening + 1)), rng)
     samples: list[tuple[int, int, np.ndarray, float]] = []

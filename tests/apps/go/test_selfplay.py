@@ -1,0 +1,382 @@
+"""Self-play: what is learned from a game, trees that go on, matches and ratings, and the whole command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from apps.go import arena, data, expert, games, rating, rules, selfplay
+from apps.go.boards import Boards
+from apps.go.data import Sample
+from apps.go.loss import Optimise, loss_fn
+from apps.go.model import ModelConfig, Net, Output
+from apps.go.search import Judged, Options, Search, pruned
+from apps.go.state import spec
+from core import card
+
+ROOT = Path(__file__).parents[3]
+FOUR = spec("connect4")
+TINY = [sys.executable, "-m", "apps.go.train", "tiny-selfplay", "--hardware.threads", "1", "--workers.count", "1"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The content of a weights file of an untrained net, by game."""
+    def make(game):
+        torch.manual_seed(0)
+        config = ModelConfig(game=game, blocks=2, channels=16, head=8)
+        path = tmp_path_factory.mktemp("net") / "go.safetensors"
+        model = {"game": game, "blocks": 2, "channels": 16, "pool_every": 2, "head": 8}
+        card.write(path, Net(config).state_dict(), card.Card(app="go", model=model))
+        return path.read_bytes()
+
+    return {game: make(game) for game in ("connect4", "go")}
+
+
+def uniform(planes, numbers):
+    """An evaluator that likes all moves alike, and a position by what is on it."""
+    b, (h, w) = len(planes), planes.shape[-2:]
+    moves = 7 if (h, w) == (6, 7) else h * w + 1
+    chance = 0.5 + 0.4 * np.sin(planes.reshape(b, -1) @ np.arange(planes[0].size, dtype=np.float32))
+    return Judged(np.zeros((b, moves), np.float32), chance.astype(np.float32), np.zeros(b, np.float32),
+                  np.zeros((b, h, w), np.float32))
+
+
+def grown(board, simulations, *, moves=4, games=1, **options):
+    boards = Boards(board, games)
+    search = Search(board, boards.states, boards.histories(np.arange(games)), uniform, simulations + 102,
+                    Options(**options), moves=moves)
+    search.run(simulations)
+    return search
+
+
+def copied(tree, node):
+    """A subtree as nested tuples: all there is to know of a node, then its children by move."""
+    return (tree.states[0, node].tobytes(), int(tree.kind[0, node]), int(tree.keys[0, node]),
+            tree.judged[0, node].tobytes(), tree.prior[0, node].tobytes(), tree.visits[0, node].tobytes(),
+            tree.pending[0, node].tobytes(), tree.total[0, node].tobytes(),
+            {a: copied(tree, c) for a, c in enumerate(tree.child[0, node].tolist()) if c})
+
+
+def size_of(tree):
+    return 1 + sum(map(size_of, tree[-1].values()))
+
+
+@pytest.mark.parametrize("board", [FOUR, spec("go", 3, komi=0.5), spec("go", (2, 3))])
+def test_the_tree_goes_on_as_the_subtree_that_it_was(board):
+    """After each move the replanted tree is, node by node, a copy of the subtree, and what is free is clear."""
+    search = grown(board, 400)
+    for _ in range(4):
+        tree = search.tree
+        move = int(tree.visits[0, 0].argmax())
+        if not tree.visits[0, 0, move]:
+            break  # the game has ended
+        before = copied(tree, int(tree.child[0, 0, move]))
+        history = [*tree.history[0, : tree.known[0]], before[2]]
+        search.advance(np.array([move]))
+        assert copied(tree, 0) == before
+        assert tree.size[0] == size_of(before)
+        for node in range(1, tree.size[0]):
+            assert tree.child[0, tree.parent[0, node], tree.came[0, node]] == node
+        assert tree.history[0, : tree.known[0]].tolist() == history
+        rest = slice(int(tree.size[0]), None)
+        assert not tree.child[0, rest].any()
+        assert not tree.visits[0, rest].any()
+        assert not tree.total[0, rest].any()
+        assert (tree.prior[0, rest] == -1).all()
+        search.run(100)
+
+
+def test_a_move_that_was_never_seen_begins_a_new_tree():
+    search = grown(FOUR, 1)
+    unseen = int(np.flatnonzero(search.tree.child[0, 0] == 0)[0])
+    search.advance(np.array([unseen]))
+    boards = Boards(FOUR, 1)
+    boards.play(0, unseen)
+    assert np.array_equal(search.tree.states[0, 0], boards.states[0])
+    assert search.tree.size[0] == 1
+    search.run(50)
+    assert search.tree.visits[0, 0].sum() == 50
+
+
+def test_forced_playouts_are_made_and_taken_back():
+    """Each move that was seen has sqrt(2 P N) visits; pruning gives the best more than its share of visits."""
+    plain, forced = grown(FOUR, 300, leaves=1), grown(FOUR, 300, leaves=1, forced=2.0)
+    prior, visits, q = forced.root()
+    assert (visits + 1 >= np.floor(np.sqrt(2 * prior * visits.sum()))).all()
+    assert visits.min() > plain.root()[1].min()
+    target = pruned(prior, visits, q, forced.options)
+    assert target.sum() == pytest.approx(1)
+    assert target.argmax() == visits.argmax()
+    assert target.max() > visits.max() / visits.sum()
+
+
+def test_pruning_by_hand():
+    """N = 100, pull = 1.1 sqrt(100.01) = 11.0: best scores 0.5 + 11 * 0.4 / 61 = 0.572; b: sqrt(2 * 0.4 * 100) = 9
+    forced, fewest 11 * 0.4 / (0.572 - 0.2) - 1 = 10.8; c: 8 forced of 10, fewest 11 * 0.2 / 1.072 - 1 = 1.05."""
+    prior = np.array([0.4, 0.4, 0.2, -1], np.float32)
+    visits, q = np.array([60, 30, 10, 0]), np.array([0.5, 0.2, -0.5, np.nan])
+    kept = pruned(prior, visits, q, Options(growth=0.0, forced=2.0)) * (60 + 21 + 3)
+    assert kept == pytest.approx([60, 21, 3, 0])
+    visits = np.array([60, 30, 3, 0])
+    kept = pruned(prior, visits, q, Options(growth=0.0, forced=2.0))
+    assert kept[2] == 0, "one visit is left of three, and is taken too"
+    plain = pruned(prior, np.array([60, 30, 10, 0]), q, Options(forced=0.0))
+    assert plain == pytest.approx([0.6, 0.3, 0.1, 0])
+
+
+@pytest.mark.parametrize("target", ["gumbel", "puct"])
+@pytest.mark.parametrize("game", ["connect4", "go"])
+def test_a_piece_of_work_is_a_function_of_its_seed_and_its_games_are_legal(weights, game, target):
+    board = FOUR if game == "connect4" else spec("go", 4, komi=0.5, suicide=False)
+    play = selfplay.Play(games=6, simulations=12, cheap=6, full=0.5, considered=4, opening=3, target=target)
+    piece = selfplay.Piece(0, 1, 5, board, play, 0, weights[game])
+    one, two = selfplay.play(piece), selfplay.play(piece)
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    other = selfplay.play(replace(piece, seed=6))
+    assert not np.array_equal(one["moves"], other["moves"])
+    boards = Boards(board, 6)
+    for g, line in enumerate(one["moves"]):
+        for move in line[line != -2]:
+            assert move in boards.legal(g)
+            boards.play(g, int(move))
+    assert not boards.going.any()
+    assert np.array_equal(boards.margins(), one["margin"])
+    assert len(one["game"]) == len(one["ply"]) == len(one["value"]) > 0
+    assert (one["policy"].sum(1) / 65535) == pytest.approx(1, abs=1e-3)
+    assert ((one["value"] >= 0) & (one["value"] <= 1)).all()
+
+
+def test_a_symmetric_evaluator_turns_the_answer_back(weights):
+    """An evaluator that says where the stones are says so in every symmetry."""
+    board = spec("go", 3)
+
+    def points(planes, numbers):
+        own = planes[:, 1].reshape(len(planes), -1)
+        return Judged(np.append(own, np.full((len(own), 1), 7), 1), own.sum(1), own.sum(1), planes[:, 1].copy())
+
+    planes = np.random.default_rng(0).random((5, 18, 3, 3)).astype(np.float32)
+    look = selfplay.turned(points, board, np.random.default_rng(1))
+    for _ in range(20):
+        said, plain = look(planes, np.zeros((5, 8))), points(planes, None)
+        for name in ("logits", "chance", "ownership"):
+            assert getattr(said, name) == pytest.approx(getattr(plain, name))
+
+
+def finished(margin, owner, **more):
+    """A file's content: one game of three moves, searched before the first and the third."""
+    return {"moves": np.array([[3, 3, 2, -2]], np.int16), "komi": np.zeros(1, np.float32),
+            "margin": np.array([margin], np.float32), "owner": np.array([owner], np.int8), "game": np.array([0, 0]),
+            "ply": np.array([0, 1], np.int16), "policy": np.full((2, 7), 9362, np.uint16),
+            "value": np.array([0.8, 0.4], np.float32), "simulations": np.int64(9), "digest": np.array("x"), **more}
+
+
+def test_targets_are_the_end_of_the_game_mixed_with_the_search(tmp_path):
+    for i, margin in enumerate((1, -1, 0)):
+        games.write(tmp_path / f"{i}.npz", finished(margin, [0] * 42))
+    p = games.window([tmp_path / f"{i}.npz" for i in range(3)], FOUR, 0.25)
+    assert p.game.tolist() == [0, 0, 1, 1, 2, 2]
+    #        won by the first: 0.75 * 1 + 0.25 * 0.8, 0.75 * 0 + 0.25 * 0.4; lost; drawn
+    assert p.winrate == pytest.approx([0.95, 0.10, 0.20, 0.85, 0.575, 0.475])
+    assert p.drawn == pytest.approx([0, 0, 0, 0, 0.75, 0.75])
+    sample = Sample(p, augment=False)(1, np.random.default_rng(0))
+    assert sample["planes"][2, 5, 3] == 1, "the first player's stone is the other's now"
+    assert sample["scored"] == 0
+    assert sample["move"] == 7, "a search is learned, not the move that noise chose"
+    mirrored = {Sample(p)(0, np.random.default_rng(s))["planes"].numpy().tobytes() for s in range(20)}
+    assert len(mirrored) == 1, "an empty board looks alike in the mirror"
+
+
+def test_go_is_scored_from_the_side_to_move(tmp_path):
+    board = spec("go", 2)
+    games.write(tmp_path / "a.npz", finished(3.5, [1, 1, -1, 0], policy=np.full((2, 5), 13107, np.uint16),
+                                             moves=np.array([[0, 1, 3, 4]], np.int16)))
+    p = games.window([tmp_path / "a.npz"], board, 0.0)
+    assert p.winrate.tolist() == [1, 0]
+    assert p.lead.tolist() == [3.5, -3.5]
+    assert p.ownership.tolist() == [[15, 15, -15, 0], [-15, -15, 15, 0]]
+    assert not p.drawn.any()
+
+
+def test_the_archive_takes_its_share(tmp_path):
+    """Samples of both kinds stack into one batch, in the share that was asked for."""
+    board = spec("go", 9)
+    moves = np.full((1, 4), -2, np.int16)
+    moves[0, :2] = 3, 4
+    games.write(tmp_path / "a.npz", finished(3.0, [0] * 81, moves=moves, policy=np.full((2, 82), 799, np.uint16)))
+    own = Sample(games.window([tmp_path / "a.npz"], board, 0.0))
+    mixture = games.Mixture(own, Sample(data.read(data.SAMPLE, "train")), 0.25)
+    rows = [mixture(i % 2, np.random.default_rng(i)) for i in range(400)]
+    batch = torch.utils.data.default_collate(rows)
+    assert batch["planes"].shape == (400, 18, 9, 9)
+    assert 0.15 < (batch["move"] < 82).float().mean() < 0.35, "only the archive says what was played"
+
+
+def test_a_drawn_game_teaches_the_third_class():
+    """The value's loss of one drawn, one won position, for logits of log(0.2), log(0.3), log(0.5)."""
+    class Fixed(torch.nn.Module):
+        def forward(self, planes, numbers):
+            value = torch.tensor([[0.2, 0.3, 0.5]]).log().repeat(2, 1)
+            return Output(torch.zeros(2, 2, 7), value, torch.ones(2), torch.ones(2, 6, 7))
+
+    batch = {"planes": torch.zeros(2, 18, 6, 7), "numbers": torch.zeros(2, 8), "legal": torch.ones(2, 7) > 0,
+             "policy": torch.full((2, 7), 1 / 7), "move": torch.tensor([7, 7]), "winrate": torch.tensor([0.5, 1.0]),
+             "drawn": torch.tensor([1.0, 0.0]), "lead": torch.zeros(2), "ownership": torch.zeros(2, 6, 7),
+             "scored": torch.zeros(2)}
+    _, parts = loss_fn(Optimise())(Fixed(), batch)
+    assert parts["value"].item() == pytest.approx(-(np.log(0.5) + np.log(0.2)) / 2, abs=1e-6)
+    assert parts["score"].item() == parts["ownership"].item() == 0
+
+
+def test_random_openings_are_legal_and_open():
+    boards = Boards(FOUR, 50)
+    for g in range(50):
+        boards.scatter(g, 30, np.random.default_rng(g))
+    assert boards.going.all()
+    assert len(np.unique(boards.moves, axis=0)) == 50
+
+
+def test_searches_of_random_games_beat_random_play_and_repeat():
+    bout = arena.Bout("a", arena.anchor("rollouts@60"), arena.anchor("random"), FOUR, 20, 2, 3)
+    points = arena.fight(bout)["points"]
+    assert points.mean() >= 0.9
+    assert np.array_equal(points, arena.fight(bout)["points"])
+    turned = arena.fight(replace(bout, a=bout.b, b=bout.a))
+    assert turned["points"].mean() <= 0.1
+    for name in ("rollouts", "rollouts@0", "rollouts@x", "gnugo"):
+        with pytest.raises(ValueError, match="no anchor"):
+            arena.anchor(name)
+
+
+def test_ratings_of_two_are_the_logarithm_of_the_odds():
+    found = rating.ratings([rating.Result("a", "b", 75, 100)], "b", prior=0)
+    assert found["b"].elo == 0
+    assert found["a"].elo == pytest.approx(400 * np.log10(3), abs=0.1)
+    half = 1.96 * rating.SCALE / np.sqrt(100 * 0.75 * 0.25)
+    assert found["a"].high - found["a"].elo == pytest.approx(half, abs=0.1)
+
+
+def test_ratings_add_up_along_a_chain_and_stay_finite():
+    results = [rating.Result("a", "b", 75, 100), rating.Result("b", "random", 75, 100)]
+    found = rating.ratings(results, "random", prior=0)
+    assert found["a"].elo == pytest.approx(800 * np.log10(3), abs=0.1)
+    assert np.isfinite(rating.ratings([rating.Result("a", "random", 40, 40)], "random")["a"].elo)
+    assert rating.ratings([], "random")["random"].elo == 0
+    image = rating.picture({0: found["b"], 4: found["a"]}, {"random": found["random"]}, "a title")
+    assert image[:4] == b"\x89PNG"
+
+
+def run(out, *words, **more):
+    return subprocess.run([*TINY, "--out", str(out), *words], cwd=ROOT, capture_output=True, text=True, timeout=600,
+                          **more)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def tensors(path):
+    return {name: tensor.numpy().tobytes() for name, tensor in card.read(path)[0].items()}
+
+
+def test_the_command_leaves_games_nets_ratings_and_a_player(whole):
+    from apps import go
+
+    found = sorted(p.stem for p in (whole / "games").glob("*.npz"))
+    assert found == ["g0000-00", "g0000-01", "g0001-00", "g0001-01"]
+    table = json.loads((whole / "elo.json").read_text())
+    assert set(table["ratings"]) == {"random", "g0000", "g0001", "g0002"}
+    assert (whole / "elo.png").read_bytes()[:4] == b"\x89PNG"
+    player, game = go.load(whole), go.Game("connect4")
+    assert player.analyse(game, visits=20).move in game.legal()
+    before = (whole / "log.jsonl").read_bytes()
+    again = run(whole)
+    assert again.returncode == 0, again.stderr
+    assert (whole / "log.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills with a signal")
+def test_killed_again_and_again_it_ends_with_the_same_weights(whole, tmp_path):
+    """Killed after games, within a training and after the first match, it loses no game that was finished."""
+    out = tmp_path / "run"
+    marks = (out / "games" / "g0000-00.npz", out / "last.pt", out / "matches" / "g0001-random.npz")
+    for mark in marks:
+        process = subprocess.Popen([*TINY, "--out", str(out)], cwd=ROOT, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 300
+        while not mark.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert mark.exists()
+    kept = {p.name: p.stat().st_mtime_ns for p in (out / "games").glob("*.npz")}
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    assert all((out / "games" / name).stat().st_mtime_ns == at for name, at in kept.items())
+    for name in ("g0001", "g0002"):
+        assert tensors(out / "nets" / f"{name}.safetensors") == tensors(whole / "nets" / f"{name}.safetensors")
+    assert (out / "log.jsonl").read_bytes() == (whole / "log.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (("--play.full", "0"), "play.full is 0"),
+    (("--gate.anchors", "gnugo@x"), "gnugo@x"),
+    (("--model.game", "othello", "--board.size", "9"), "othello is played on 8x8"),
+    (("--learn.archive", "0.5"), "9x9 Go alone"),
+    (("--begin", "default"), "plays go, and model.game is connect4"),
+    (("--seed", "1"), "another seed"),
+])
+def test_bad_input_gets_one_sentence(whole, tmp_path, words, says):
+    done = run(whole if "--seed" in words else tmp_path / "r", *words)
+    assert done.returncode == 2, done.stderr
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_two_writers_are_told(whole):
+    from core.files import owning
+
+    with owning(whole):
+        done = run(whole)
+    assert done.returncode == 2
+    assert "another training is writing" in done.stderr
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from pathlib import Path
+from apps.go import games
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+try:
+    games.write(Path(sys.argv[1]), {"moves": np.random.default_rng(0).random(9999)})
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit on the size of files stands for a full disk")
+def test_a_full_disk_is_told(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, tmp_path / "x.npz"], cwd=ROOT, capture_output=True, text=True,
+                          timeout=300)
+    assert "x.npz cannot be written" in done.stdout, done.stderr
+    assert "the same command goes on" in done.stdout
+
+
+def test_presets_are_consistent():
+    for name, (_, config) in expert.PRESETS.items():
+        assert expert.terms(config).actions > 1, name
+        assert rules.new(expert.terms(config)).shape == (expert.terms(config).length,)
