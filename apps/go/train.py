@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from apps.go import data, expert
+from apps.go import data, expert, plan
 from apps.go.data import Positions, Sample
 from apps.go.loss import Optimise, loss_fn
 from apps.go.model import ModelConfig, Net
@@ -129,9 +129,9 @@ def train(config: Config) -> Scores:
 
 
 def main() -> None:
-    presets: dict[str, tuple[str, Any]] = {**PRESETS, **expert.PRESETS}
+    presets: dict[str, tuple[str, Any]] = {**PRESETS, **plan.PRESETS}
     config = cli.parse(presets, prog="python -m apps.go.train", description=__doc__ or "")
-    expert.train(config) if isinstance(config, expert.Config) else train(config)
+    expert.train(config) if isinstance(config, plan.Config) else train(config)
 
 
 if __name__ == "__main__":
