@@ -108,7 +108,9 @@ def _model(config: Config) -> Net:
     if net.config.game != config.model.game:
         raise ValueError(f"{config.begin} plays {net.config.game}, and model.game is {config.model.game}; "
                          "choose weights of that game")
-    return net.requires_grad_(True).train()
+    fresh = Net(net.config)
+    fresh.load_state_dict(net.state_dict())
+    return fresh
 
 
 def _first(config: Config) -> None:

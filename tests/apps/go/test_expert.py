@@ -153,6 +153,17 @@ def test_a_full_disk_is_told(tmp_path):
     assert "the same command goes on" in done.stdout
 
 
+def test_two_processes_train_one_net(tmp_path):
+    """Under torchrun the first rank has the games played, and both learn."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+             "--rdzv-endpoint", "localhost:0", *TINY[1:], "--out", str(tmp_path / "run"), "--hardware.world", "2"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("games/s") == 2, "one line for each generation, from the first rank alone"
+    assert set(json.loads((tmp_path / "run" / "elo.json").read_text())["ratings"]) == {
+        "random", "g0000", "g0001", "g0002"}
+
+
 def test_presets_are_consistent():
     for name, (_, config) in plan.PRESETS.items():
         assert plan.terms(config).actions > 1, name
