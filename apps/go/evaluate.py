@@ -163,6 +163,9 @@ class ConnectFour:
     """A published name, a file, a run folder, or hf://owner/repo/file."""
     visits: int = 600
     """Positions that a search looks at."""
+    beside: int = 100
+    """Positions of each set on which the net without search and dumb players are shown beside it; to prove that an
+    early move is wrong can take half a minute, and they make many."""
     folder: str = ""
     """Folder above connect4/; empty takes $WUNDERKAMMER_DATA/go."""
     out: Path = RESULTS
@@ -184,11 +187,13 @@ class ConnectFour:
         for name, positions in sets.items():
             found: dict[str, Any] = {"n": len(positions)}
             for who, entrant in players.items():
-                chosen = _chosen(entrant, [moves for moves, _ in positions])
+                part = positions if who == "net" else positions[: self.beside]
+                chosen = _chosen(entrant, [moves for moves, _ in part])
                 wrong = sum(not solver.keeps(moves, outcome, move)
-                            for (moves, outcome), move in zip(positions, chosen, strict=True))
-                low, high = wilson(wrong, len(positions))
-                found[who] = {"errors": wrong, "value": wrong / len(positions), "low": low, "high": high}
+                            for (moves, outcome), move in zip(part, chosen, strict=True))
+                low, high = wilson(wrong, len(part))
+                found[who] = {"errors": wrong, "n": len(part), "value": wrong / max(1, len(part)), "low": low,
+                              "high": high}
             section["sets"][name] = found
             print(f"{name}: " + ", ".join(f"{who} {100 * found[who]['value']:.1f} %" for who in players), flush=True)
         results.record(self.out, "connect4", section, PROGRAM)

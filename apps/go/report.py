@@ -37,7 +37,7 @@ def table(results: dict[str, Any]) -> str:
             beside = ", ".join(f"{who} {_percent(found[key])}" for key, who in (
                 ("raw", "without search"), ("rollouts", "search by random games"), ("random", "random")))
             rows.append((f"Connect Four, errors on Pons' {name.replace('_', '-')} set at {solved['visits']} visits",
-                         *_share(found["net"]), f"{beside}; n = {found['n']:,}"))
+                         *_share(found["net"]), f"{beside} (n = {found['raw']['n']}); n = {found['n']:,}"))
     speed = BENCHMARKS / "go_rules.json"
     if speed.is_file():
         found = json.loads(speed.read_text(encoding="utf-8"))
