@@ -31,6 +31,13 @@ def table(results: dict[str, Any]) -> str:
         rows.append((name, *_share(rung), f"{rung['wins']}-{rung['draws']}-{rung['losses']}, n = {rung['n']}"))
     if "ladder" in results:
         commands.append("python -m apps.go.evaluate ladder A B --games N")
+    if solved := results.get("connect4"):
+        commands.append(solved["command"])
+        for name, found in solved["sets"].items():
+            beside = ", ".join(f"{who} {_percent(found[key])}" for key, who in (
+                ("raw", "without search"), ("rollouts", "search by random games"), ("random", "random")))
+            rows.append((f"Connect Four, errors on Pons' {name.replace('_', '-')} set at {solved['visits']} visits",
+                         *_share(found["net"]), f"{beside} (n = {found['raw']['n']}); n = {found['n']:,}"))
     speed = BENCHMARKS / "go_rules.json"
     if speed.is_file():
         found = json.loads(speed.read_text(encoding="utf-8"))

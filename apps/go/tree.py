@@ -57,17 +57,18 @@ class Tree(NamedTuple):
     """(G,) int32: keys in use, the root's the last."""
 
 
-def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: int) -> Tree:
+def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: int, moves: int = 0) -> Tree:
     """Makes trees with one unjudged root each.
 
     Args:
         states: (G, L) int16.
         histories: for each game the keys of its positions, the present one the last.
         nodes: how many nodes a tree may get.
+        moves: how often it may be replanted.
     """
     games, n, a = len(states), nodes, spec.actions
     longest = max(len(h) for h in histories)
-    history = np.zeros((games, longest + n + 1), np.uint64)
+    history = np.zeros((games, longest + n + 1 + moves), np.uint64)
     for row, keys in zip(history, histories, strict=True):
         row[: len(keys)] = keys
     tree = Tree(
@@ -82,8 +83,9 @@ def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: in
 
 
 @lean
-def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float) -> int:
-    """The move that PUCT takes at an open node."""
+def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float, forced: float) -> int:
+    """The move that PUCT takes at an open node; of the root's, one with fewer than sqrt(forced P N) visits, if it has
+    been seen (KataGo's forced playouts, section 3.2)."""
     prior, total = tree.prior[g, node], tree.total[g, node]
     visits, pending = tree.visits[g, node], tree.pending[g, node]
     n, seen = 0, 0.0
@@ -99,6 +101,8 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
             k, score = visits[a] + pending[a], unseen + pull * prior[a]
             if k:
                 score = (total[a, 0] - pending[a]) / k + pull * prior[a] / (1 + k)
+                if node == 0 and k < np.sqrt(forced * prior[a] * n):
+                    score += 1e6
             if score > best:
                 best, choice = score, a
     return choice
@@ -106,14 +110,14 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
 
 @jit
 def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, exploration: float, growth: float,
-             first: float, lead: float) -> int:
+             first: float, lead: float, forced: float) -> int:
     """Walks to a new node of game g, beginning with a move of the root (-1: PUCT's), and makes it.
 
     Returns:
         The new node, which waits for the net; or -1 if the game has ended there, and the result has flowed back; or -2
         if the walk came to a node that already waits, or the tree is full, and nothing has changed.
     """
-    new = _descend(spec, tree, g, move, exploration, growth, first)
+    new = _descend(spec, tree, g, move, exploration, growth, first, forced)
     if new < 0:
         return new
     if tree.states[g, new, OVER]:
@@ -126,11 +130,12 @@ def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, explor
 
 
 @lean
-def _descend(spec: Spec, tree: Tree, g: int, move: int, exploration: float, growth: float, first: float) -> int:
+def _descend(spec: Spec, tree: Tree, g: int, move: int, exploration: float, growth: float, first: float,
+             forced: float) -> int:
     """Walks to a new node and makes it, but for its judgement and its moves; else -1 or -2 as `simulate`."""
     node = 0
     while True:
-        a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first)
+        a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first, forced)
         tree.pending[g, node, a] += 1
         below = tree.child[g, node, a]
         if below == 0:
@@ -237,7 +242,7 @@ def expand(tree: Tree, g: int, node: int, logits: np.ndarray, chance: float, lea
 
 @jit
 def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, exploration: float, growth: float,
-           first: float, lead: float, planes: np.ndarray, numbers: np.ndarray, where: np.ndarray) -> int:
+           first: float, lead: float, forced: float, planes: np.ndarray, numbers: np.ndarray, where: np.ndarray) -> int:
     """Runs up to moves.shape[1] simulations in each game that has budget; lists the nodes that wait for the net.
 
     Args:
@@ -263,7 +268,7 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
         for k in range(moves.shape[1]):
             if budget[g] <= 0 or moves[g, k] == -2:
                 break
-            node = simulate(spec, tree, g, moves[g, k], mask, exploration, growth, first, lead)
+            node = simulate(spec, tree, g, moves[g, k], mask, exploration, growth, first, lead, forced)
             if node == -2:
                 if tree.size[g] == tree.states.shape[1]:
                     budget[g] = 0
