@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from apps.go import goban, rules
+from apps.go import area, rules
 from apps.go.state import GO, OVER, PLIES, Spec
 
 
@@ -69,5 +69,5 @@ class Boards:
         owner = np.zeros((len(self.states), self.board.rows * self.board.columns), np.int8)
         if self.board.game == GO:
             for s, row in zip(self.states, owner, strict=True):
-                goban.area(self.board, s, row)
+                area.area(self.board, s, row)
         return owner
