@@ -44,7 +44,7 @@ def annotate(root: sgf.Node, thoughts: list[Thought], hot: Sequence[Mistake] = (
                     _vary(before, game, mistake, thoughts[ply - 1].analysis)
         if ply < len(thoughts) and (moves or node is root):
             analysis = thoughts[ply].analysis
-            node.put("V", f"{_black(game, ply) * analysis.score_lead:.1f}")
+            node.put("V", f"{round(_black(game, ply) * analysis.score_lead, 1) + 0:g}")
             _say(node, words(game, ply, analysis))
     return root
 

@@ -43,6 +43,8 @@ def picture(game: Game, thoughts: list[Thought], listed: list[Mistake], title: s
     def axes(x: float, y: float, width: float, tall: float) -> Axes:
         return figure.add_axes((x / WIDTH, 1 - (y + tall) / height, width / WIDTH, tall / height))
 
+    rows, columns = game.board.shape
+    side = CARD - 0.35
     write(0.45, 0.3, _printable(title), size=17, weight="bold")
     write(0.45, 0.68, _printable(subtitle), size=9.5, color=PALE)
     _graph(axes(0.95, HEAD + 0.2, WIDTH - 1.4, GRAPH - 0.75), game, thoughts, listed)
@@ -50,8 +52,6 @@ def picture(game: Game, thoughts: list[Thought], listed: list[Mistake], title: s
         write(0.45, HEAD + GRAPH, f"No move cost {drawing.percent(reviewed.LEAST)} or more.", size=12)
     for i, mistake in enumerate(listed):
         top = HEAD + GRAPH + CARD * i
-        rows, columns = game.board.shape
-        side = CARD - 0.35
         goban(axes(0.45, top, side * min(1, columns / rows), side * min(1, rows / columns)), game, thoughts, mistake)
         _words(lambda y, text, top=top, **how: write(side + 0.8, top + y, text, **how), game, thoughts, mistake)
     file = io.BytesIO()
@@ -61,14 +61,13 @@ def picture(game: Game, thoughts: list[Thought], listed: list[Mistake], title: s
 
 def _words(write: Any, game: Game, thoughts: list[Thought], mistake: Mistake) -> None:
     write(0.02, mistake.short, size=13.5, weight="bold")
-    write(0.3, f"{mistake.kind} · costs {drawing.percent(mistake.loss)}, {mistake.points:+.1f} points".replace("+-", "-"),
-          size=10, color=KINDS[mistake.kind], weight="bold")
-    y = 0.6
+    write(0.3, f"{mistake.kind.capitalize()}: {mistake.cost}", size=11, color=KINDS[mistake.kind], weight="bold")
+    y = 0.68
     for name, text in reviewed.why(game, thoughts, mistake).items():
-        lines = textwrap.wrap(text, 70)
-        write(y, name.capitalize(), size=8, color=PALE, weight="bold")
-        write(y + 0.16, "\n".join(lines), size=9.5, linespacing=1.35)
-        y += 0.26 + 0.19 * len(lines)
+        lines = textwrap.wrap(text, 62)
+        write(y, name.upper(), size=7.5, color=PALE, weight="bold")
+        write(y + 0.16, "\n".join(lines), size=10.5, linespacing=1.3)
+        y += 0.29 + 0.2 * len(lines)
 
 
 def _graph(ax: Axes, game: Game, thoughts: list[Thought], listed: list[Mistake]) -> None:
@@ -85,8 +84,8 @@ def _graph(ax: Axes, game: Game, thoughts: list[Thought], listed: list[Mistake])
         y = 100 - y if mistake.colour == BLACK else y
         ax.plot(x, y, "o", markersize=8, color=KINDS[mistake.kind], markeredgecolor="white", markeredgewidth=1.4,
                 clip_on=False, zorder=3)
-        ax.annotate(str(mistake.number), (x, y), (0, 8 if y < 80 else -15), textcoords="offset points", ha="center", size=8,
-                    weight="bold", color="white" if y < 45 or y >= 80 else INK,
+        ax.annotate(str(mistake.number), (x, y), (0, 8 if y < 80 else -15), textcoords="offset points", ha="center",
+                    size=8, weight="bold", color="white",
                     bbox={"boxstyle": "round,pad=0.15", "fc": KINDS[mistake.kind], "ec": "none"}, zorder=4)
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -97,12 +96,9 @@ def _graph(ax: Axes, game: Game, thoughts: list[Thought], listed: list[Mistake])
 
 def goban(ax: Axes, game: Game, thoughts: list[Thought], mistake: Mistake) -> None:
     """Draws the position before a mistake: a red ring where it was made, in numbers what would have been better."""
-    position = game.at(mistake.number - 1)
-    position.turn(mistake.colour)
-    shown = drawing.board(position, thoughts[mistake.number - 1].analysis, shows={"Line"},
-                          marks={mistake.move: "mistake", mistake.better: "better"})
+    shown = reviewed.board_before(game, thoughts, mistake)
     rows, columns, stones = shown["rows"], shown["columns"], shown["stones"]
-    ax.set(xlim=(-1.05, columns + 0.05), ylim=(rows + 0.05, -1.05), xticks=[], yticks=[], facecolor=WOOD, aspect="equal")
+    ax.set(xticks=[], yticks=[], facecolor=WOOD, aspect="equal")
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.hlines(range(rows), 0, columns - 1, LINE, linewidth=0.7, zorder=1)
@@ -137,13 +133,14 @@ def goban(ax: Axes, game: Game, thoughts: list[Thought], mistake: Mistake) -> No
         y, x = divmod(mark["p"], columns)
         colour, style = (PLAYED, "-") if mark["kind"] == "mistake" else (BETTER, (0, (2.2, 1.2)))
         ax.add_patch(Circle((x, y), 0.46, fill=False, edgecolor=colour, linewidth=2.2, linestyle=style, zorder=6))
-    ax.set(xlim=(-1.05, columns + 0.05), ylim=(rows + 0.05, -1.05))  # imshow has moved them
+    ax.set(xlim=(-1.05, columns + 0.05), ylim=(rows + 0.05, -1.05))  # last, for imshow moves them
 
 
 @cache
 def _stone(colour: int) -> np.ndarray:
     """A stone as RGBA pixels."""
-    return np.asarray(stone((105, 103, 100), (12, 11, 11)) if colour == BLACK else stone((255, 255, 255), (200, 194, 182)))
+    shades = ((105, 103, 100), (12, 11, 11)) if colour == BLACK else ((255, 255, 255), (200, 194, 182))
+    return np.asarray(stone(*shades))
 
 
 def _printable(text: str) -> str:

@@ -96,7 +96,7 @@ def _alone(job: Job, folder: Path) -> None:
     else:
         positions = len(game.moves) + (not game.over)
         print(f"{job.path}: {len(game.moves)} moves, {positions} positions, {job.visits} visits each", file=sys.stderr)
-        with Progress(positions, "review", " positions") as bar:
+        with Progress(positions, "review", "position") as bar:
             made = reviewed_files(job, bar.update)
         _write(folder, made)
     print(*(folder / name for name in NAMES[:3]), sep="\n")
@@ -131,10 +131,11 @@ def reviewed_files(job: Job, progress: Callable[[int, int], None] = lambda done,
     title = " – ".join(game.info.get(name, "").strip() or colour for name, colour in (("PB", "Black"), ("PW", "White")))
     by = f"Wunderkammer {model}, {job.visits} visits a position"
     size = f"{game.spec.columns}x{game.spec.rows}"
-    facts = [game.info.get("EV"), game.info.get("DT"), size, f"komi {game.komi:g}", f"{len(game.moves)} moves", game.info.get("RE")]
+    facts = [game.info.get("EV"), game.info.get("DT"), size, f"komi {game.komi:g}", f"{len(game.moves)} moves",
+             game.info.get("RE")]
     about = " · ".join(" ".join(fact.split()) for fact in facts if fact)
-    note = (f"{path.name}, reviewed by {by}. Net: the net's first thought. Search: share of the visits. Wins: of who plays "
-            "it. A mistake is a move after which the search sees the mover's chances lower than before it.")
+    note = (f"{path.name}, reviewed by {by}. Net: the net's first thought. Search: share of the visits. Wins: of who "
+            "plays it. A mistake is a move after which the search sees the mover's chances lower than before it.")
     annotated.annotate(root, thoughts, some, by)
     return {"review.sgf": sgf.write(root).encode(),
             "review.html": sheet.page(game, thoughts, some, title, about, note).encode(),

@@ -5,11 +5,13 @@ The page, the annotated SGF and the reports of `apps.go.review` all take it from
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from apps.go import vertex
+from apps.go import drawing, vertex
 from apps.go.drawing import percent
 from apps.go.game import BLACK, Game
 from apps.go.player import Analysis, Candidate
@@ -41,6 +43,12 @@ class Mistake:
     def kind(self) -> str:
         """doubtful, bad or blunder."""
         return "blunder" if self.loss >= BLUNDER else "bad" if self.loss >= BAD else "doubtful"
+
+    @property
+    def cost(self) -> str:
+        """What it costs, in chances and points."""
+        points = f" and {self.points:.1f} points" if self.points >= 0.05 else ""
+        return f"costs {percent(self.loss)}{points}"
 
     @property
     def short(self) -> str:
@@ -77,7 +85,7 @@ def mistakes(game: Game, thoughts: list[Thought], colours: tuple[int, ...] = (1,
 
 def why(game: Game, thoughts: list[Thought], mistake: Mistake) -> dict[str, str]:
     """Why a move was a mistake, a sentence each: what the net liked (prior), where the search looked (visits), what
-    that came to (value), and how it would have gone on (line)."""
+    that came to (value; the mover's chance and lead), and how it would have gone on (line)."""
     ply, analysis = mistake.number - 1, thoughts[mistake.number - 1].analysis
     played, better = (_candidate(game.at(ply), analysis, name) for name in (mistake.move, mistake.better))
     order = np.argsort(-analysis.policy, kind="stable")
@@ -88,7 +96,8 @@ def why(game: Game, thoughts: list[Thought], mistake: Mistake) -> dict[str, str]
         prior += f", more than any other move; {mistake.better} had {_fine(better.prior)}."
     else:
         prior += f" (choice {rank}) and {mistake.better} {_fine(better.prior)}"
-        prior += "." if first == mistake.better else f"; it liked {first} best, with {_fine(float(analysis.policy[order[0]]))}."
+        liked = _fine(float(analysis.policy[order[0]]))
+        prior += "." if first == mistake.better else f"; it liked {first} best, with {liked}."
     total = int(analysis.visits.sum())
     if total == 0:
         visits = "The net alone was asked; nothing was searched."
@@ -98,13 +107,23 @@ def why(game: Game, thoughts: list[Thought], mistake: Mistake) -> dict[str, str]
         changed = rank == 1 and better.visits > played.visits
         visits += ": looking ahead changed its mind." if changed else "."
     rate, lead = _after(game, thoughts, ply)
-    value = (f"{mistake.better} wins {percent(better.winrate if better.visits else mistake.before)} "
-             f"({(better.score_lead if better.visits else analysis.score_lead):+.1f} points); after {mistake.move} it is "
-             f"{percent(rate)} ({lead:+.1f}).")
+    value = f"Before it: {percent(mistake.before)} ({analysis.score_lead:+.1f} points). "
+    if better.visits:
+        value += f"With {mistake.better}: {percent(better.winrate)} ({better.score_lead:+.1f}). "
+    value += f"After {mistake.move}: {percent(rate)} ({lead:+.1f})."
     line = f"Better: {' '.join(analysis.pv)}."
     if reply := thoughts[ply + 1].analysis.pv:
         line += f" After {mistake.move}: {' '.join(reply)}."
     return {"prior": prior, "visits": visits, "value": value, "line": line}
+
+
+def board_before(game: Game, thoughts: list[Thought], mistake: Mistake,
+                 shows: Collection[str] = ("Line",)) -> dict[str, Any]:
+    """The board before a mistake as `drawing.board`, rings where it was made and where it should have been."""
+    position = game.at(mistake.number - 1)
+    position.turn(mistake.colour)
+    return drawing.board(position, thoughts[mistake.number - 1].analysis, shows=shows,
+                         marks={mistake.move: "mistake", mistake.better: "better"})
 
 
 def _after(game: Game, thoughts: list[Thought], ply: int) -> tuple[float, float]:

@@ -25,12 +25,12 @@ def page(game: Game, thoughts: list[Thought], listed: list[Mistake], title: str,
     last, found = max(1, len(game.moves)), {mistake.number: mistake for mistake in listed}
     points = [(ply, 100 - 100 * drawing.black_rate(game, ply, t.analysis)) for ply, t in enumerate(thoughts)]
     curve = "M" + "L".join(f"{ply} {y:.1f}" for ply, y in points)
-    kinds = "".join(f'<span class="{kind}">costs {drawing.percent(least)} or more</span>' for kind, least in (
+    kinds = " ".join(f'<span class="{kind}">costs {drawing.percent(least)} or more</span>' for kind, least in (
         ("blunder", reviewed.BLUNDER), ("bad", reviewed.BAD), ("doubtful", reviewed.LEAST)))
     shows = "".join(f'<button data-layer="{name.lower()}" aria-pressed="false">{name}</button>'
                     for name in drawing.SHOWS)
     positions = [_position(game, ply, thoughts, found.get(ply + 1)) for ply in range(len(game.moves) + 1)]
-    boards = [_before(game, thoughts, mistake) for mistake in listed]
+    boards = [reviewed.board_before(game, thoughts, mistake) for mistake in listed]
     some = "".join(_article(i, game, thoughts, mistake) for i, mistake in enumerate(listed))
     parts = {
         "title": escape(title), "facts": escape(facts), "foot": escape(foot), "last": str(last), "kinds": kinds,
@@ -55,20 +55,12 @@ def _position(game: Game, ply: int, thoughts: list[Thought], mistake: Mistake | 
     if ply >= len(thoughts):
         return drawing.board(position) | {"words": said + "The game is over."}
     if mistake:
-        shown = _before(game, thoughts, mistake, drawing.SHOWS)
+        shown = reviewed.board_before(game, thoughts, mistake, drawing.SHOWS)
         return shown | {"words": f"{said}{annotated.words(game, ply, thoughts[ply].analysis)}. {mistake.sentence}"}
     if ply < len(game.moves):
         position.turn(game.moves[ply].colour)
     shown = drawing.board(position, thoughts[ply].analysis, shows=drawing.SHOWS)
     return shown | {"words": f"{said}{annotated.words(game, ply, thoughts[ply].analysis)}."}
-
-
-def _before(game: Game, thoughts: list[Thought], mistake: Mistake, shows: tuple[str, ...] = ("Line",)) -> dict[str, Any]:
-    """The board before a mistake, with rings where it was made and where it should have been."""
-    position = game.at(mistake.number - 1)
-    position.turn(mistake.colour)
-    return drawing.board(position, thoughts[mistake.number - 1].analysis, shows=shows,
-                         marks={mistake.move: "mistake", mistake.better: "better"})
 
 
 def _dot(mistake: Mistake, last: int) -> str:
@@ -91,7 +83,7 @@ def _article(number: int, game: Game, thoughts: list[Thought], mistake: Mistake)
                   for name, text in reviewed.why(game, thoughts, mistake).items())
     return (f'<article class="{mistake.kind}"><div class="board" id="mistake-{number}">'
             '<svg role="grid" preserveAspectRatio="xMidYMid meet"></svg><p class="said"></p></div>'
-            f'<div><h3>{mistake.short}</h3><p class="cost">{mistake.kind.capitalize()}: costs '
-            f'{drawing.percent(mistake.loss)} and {mistake.points:.1f} points. Better is {mistake.better}.</p>'
+            f'<div><h3>{mistake.short}</h3><p class="cost">{mistake.kind.capitalize()}: {mistake.cost}. '
+            f'Better is {mistake.better}.</p>'
             f'<dl>{why}</dl><div class="scroll"><table><thead><tr><th>Move</th><th>Net</th><th>Search</th><th>Wins</th>'
             f'<th>Then</th></tr></thead><tbody>{cells}</tbody></table></div></div></article>\n')

@@ -5,7 +5,11 @@ const pick = id => document.getElementById(id)
 const LAYERS = { policy: ["heat"], search: ["moves"], ownership: ["own"], line: ["line"] }
 const shown = new Set()
 
-for (const [i, board] of mistakes.entries()) new Board(pick(`mistake-${i}`)).update(board, () => {})
+for (const [i, board] of mistakes.entries()) {
+  const root = pick(`mistake-${i}`)
+  new Board(root).update(board, () => {})
+  root.querySelector("svg").setAttribute("aria-label", "The position before the mistake. Arrow keys move.")
+}
 
 const walk = new Board(pick("walk"))
 const [slider, at] = [pick("move"), document.querySelector(".at")]
@@ -16,7 +20,7 @@ function show(ply) {
   walk.update({ ...data, serial: ply }, () => {})
   slider.value = ply
   pick("words").textContent = words
-  Object.assign(at, { hidden: false })
+  at.hidden = false
   at.style.left = `${100 * ply / slider.max}%`
 }
 
@@ -33,4 +37,4 @@ for (const toggle of document.querySelectorAll(".shows button")) {
     show(Number(slider.value))
   })
 }
-show(Math.min(Number(slider.dataset.first ?? 0), Number(slider.max)))
+show(0)
