@@ -41,6 +41,9 @@ def export(weights: str, path: Path) -> Path:
         program = torch.onnx.export(net.eval(), example, dynamo=True, input_names=["planes", "numbers"],
                                     output_names=list(Output._fields), dynamic_shapes=free, verbose=False)
     assert program is not None
+    for node in program.model.graph:  # the exporter notes from which files of this machine each came
+        for part_of_it in (node, *node.outputs):
+            part_of_it.metadata_props.clear()
     program.model.metadata_props["wunderkammer.card"] = json.dumps(dataclasses.asdict(card), default=str)
     with publishing(path) as part:
         program.save(str(part), external_data=False)

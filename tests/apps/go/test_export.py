@@ -30,6 +30,7 @@ def session(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{path}\n"
     assert [p.name for p in path.parent.iterdir()] == ["model.onnx"]
+    assert b"model.py" not in path.read_bytes()  # nor any other path of this machine
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
