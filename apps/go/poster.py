@@ -64,7 +64,7 @@ def _words(write: Any, game: Game, thoughts: list[Thought], mistake: Mistake) ->
     write(0.3, f"{mistake.kind.capitalize()}: {mistake.cost}", size=11, color=KINDS[mistake.kind], weight="bold")
     y = 0.68
     for name, text in reviewed.why(game, thoughts, mistake).items():
-        lines = textwrap.wrap(text, 62)
+        lines = textwrap.wrap(text.replace(" %", "\u00a0%"), 70)
         write(y, name.upper(), size=7.5, color=PALE, weight="bold")
         write(y + 0.16, "\n".join(lines), size=10.5, linespacing=1.3)
         y += 0.29 + 0.2 * len(lines)
