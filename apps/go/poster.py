@@ -45,8 +45,8 @@ def picture(game: Game, thoughts: list[Thought], listed: list[Mistake], title: s
 
     rows, columns = game.board.shape
     side = CARD - 0.35
-    write(0.45, 0.3, _printable(title), size=17, weight="bold")
-    write(0.45, 0.68, _printable(subtitle), size=9.5, color=PALE)
+    write(0.45, 0.3, _printable(title, 62), size=17, weight="bold")
+    write(0.45, 0.68, _printable(subtitle, 110), size=9.5, color=PALE)
     _graph(axes(0.95, HEAD + 0.2, WIDTH - 1.4, GRAPH - 0.75), game, thoughts, listed)
     if not listed:
         write(0.45, HEAD + GRAPH, f"No move cost {drawing.percent(reviewed.LEAST)} or more.", size=12)
@@ -132,7 +132,8 @@ def goban(ax: Axes, game: Game, thoughts: list[Thought], mistake: Mistake) -> No
     for mark in shown["marks"]:
         y, x = divmod(mark["p"], columns)
         colour, style = (PLAYED, "-") if mark["kind"] == "mistake" else (BETTER, (0, (2.2, 1.2)))
-        ax.add_patch(Circle((x, y), 0.46, fill=False, edgecolor=colour, linewidth=2.2, linestyle=style, zorder=6))
+        ax.add_patch(Circle((x, y), 0.46, fill=False, edgecolor=colour, linewidth=small / 2.8, linestyle=style,
+                            zorder=6))
     ax.set(xlim=(-1.05, columns + 0.05), ylim=(rows + 0.05, -1.05))  # last, for imshow moves them
 
 
@@ -143,7 +144,8 @@ def _stone(colour: int) -> np.ndarray:
     return np.asarray(stone(*shades))
 
 
-def _printable(text: str) -> str:
-    """A line of text without what the font has no picture of."""
+def _printable(text: str, most: int) -> str:
+    """A line of at most so many letters, without those that the font has no picture of."""
     font = get_font(findfont(FontProperties()))
-    return "".join(c for c in " ".join(text.split()) if font.get_char_index(ord(c)))[:110]
+    shown = " ".join("".join(c for c in text if c.isspace() or font.get_char_index(ord(c))).split())
+    return shown if len(shown) <= most else shown[: most - 1] + "…"

@@ -102,8 +102,8 @@ def why(game: Game, thoughts: list[Thought], mistake: Mistake) -> dict[str, str]
     if total == 0:
         visits = "The net alone was asked; nothing was searched."
     else:
-        share = f"{played.visits} on {mistake.move}" if played.visits else f"none on {mistake.move}"
-        visits = f"Of {total} searched positions {better.visits} were spent on {mistake.better} and {share}"
+        share = f"{played.visits} to {mistake.move}" if played.visits else f"none to {mistake.move}"
+        visits = f"Of {total} searched positions {better.visits} went to {mistake.better} and {share}"
         changed = rank == 1 and better.visits > played.visits
         visits += ": looking ahead changed its mind." if changed else "."
     rate, lead = _after(game, thoughts, ply)

@@ -56,15 +56,14 @@ def test_why_says_what_was_liked_searched_worth_and_played(thoughts):
     assert (first.move, first.better, first.kind, first.cost) == ("A1", "D4", "blunder", "costs 30 % and 6.5 points")
     assert reviewed.why(game, thoughts, first) == {
         "prior": "At first sight the net gave A1 under 1 % (choice 3) and D4 30 %; it liked G3 best, with 60 %.",
-        "visits": "Of 53 searched positions 50 were spent on D4 and 3 on A1.",
+        "visits": "Of 53 searched positions 50 went to D4 and 3 to A1.",
         "value": "Before it: 50 % (+0.5 points). With D4: 55 % (+1.0). After A1: 20 % (-6.0).",
         "line": "Better: D4 pass. After A1: F6 pass.",
     }
     assert (second.move, second.kind, round(second.loss, 6)) == ("C3", "bad", 0.1)
     said = reviewed.why(game, thoughts, second)
     assert said["prior"] == "At first sight the net gave C3 70 %, more than any other move; F6 had 20 %."
-    assert said["visits"] == ("Of 40 searched positions 40 were spent on F6 and none on C3: looking ahead changed its "
-                              "mind.")
+    assert said["visits"] == "Of 40 searched positions 40 went to F6 and none to C3: looking ahead changed its mind."
 
 
 def test_the_annotated_file_keeps_what_it_held_and_says_more(thoughts):
