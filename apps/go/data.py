@@ -8,7 +8,8 @@ Games, not positions, are held out. Letters: N positions, H and W points, A move
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from apps.go import rules
 from apps.go.features import NUMBERS, PLANES, encode
 from apps.go.jit import jit
-from apps.go.state import OVER, Spec, spec
+from apps.go.state import CONNECT4, GO, OTHELLO, OVER, Spec, spec
 from core import corpora
 from core.checked import arrays
 
@@ -33,7 +34,7 @@ class Positions:
     """Labelled positions; index them through `Sample`."""
 
     moves: np.ndarray
-    """(games, longest) int8: row by row from the top left, 81 the pass, -2 after the end."""
+    """(games, longest) int8 or int16: row by row from the top left, 81 the pass, -2 after the end."""
     komi: np.ndarray
     """(games,) float32."""
     game: np.ndarray
@@ -43,21 +44,28 @@ class Positions:
     policy: np.ndarray
     """(N, A) uint16, proportional to the teacher's probabilities."""
     winrate: np.ndarray
-    """(N,) float16 of the side to move."""
+    """(N,) of the side to move, a draw counting half."""
     lead: np.ndarray
-    """(N,) float16 in points, of the side to move."""
+    """(N,) in points, of the side to move."""
     ownership: np.ndarray
-    """(N, 81) int8 / 15, +1 the side to move's."""
+    """(N, points) int8 / 15, +1 the side to move's."""
     name: str = ""
     sha256: str = field(default="", repr=False)
+    board: Spec = field(default_factory=lambda: spec("go", SIZE))
+    """Game, size and rules; the komi is each game's own."""
+    drawn: np.ndarray | None = None
+    """(N,) float32: the chance of a draw that is to be learned; None is never."""
+    scored: bool = True
+    """Whether lead and ownership are to be learned."""
 
     def __len__(self) -> int:
         return len(self.game)
 
     def where(self, keep: np.ndarray, name: str) -> Positions:
         """The positions at which a mask (N,) is true."""
-        return Positions(self.moves, self.komi, self.game[keep], self.ply[keep], self.policy[keep], self.winrate[keep],
-                         self.lead[keep], self.ownership[keep], name, self.sha256)
+        rows = ("game", "ply", "policy", "winrate", "lead", "ownership", "drawn")
+        kept = {row: getattr(self, row)[keep] for row in rows if getattr(self, row) is not None}
+        return replace(self, name=name, **kept)
 
 
 def folder(given: str | Path = "") -> Path:
@@ -132,7 +140,7 @@ class Sample:
     """Makes one training sample, turned and mirrored at random; picklable, for loader workers.
 
     A sample is a dict: planes (F, H, W) and numbers (G,) float32, legal (A,) bool, policy (A,) the teacher's, move: the
-    one played (A where none was), winrate, lead, ownership (H, W) in -1..1.
+    one played (A where none was), winrate, drawn, lead, ownership (H, W) in -1..1, scored: 1 if these two count.
     """
 
     positions: Positions
@@ -141,40 +149,40 @@ class Sample:
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         p = self.positions
         game, ply = int(p.game[index]), int(p.ply[index])
-        komi = float(p.komi[game])
-        mask = np.empty(MOVES, np.int8)
-        planes, numbers = np.empty((PLANES, SIZE, SIZE), np.float32), np.empty(NUMBERS, np.float32)
-        position(_spec(komi), p.moves[game], ply, mask, planes, numbers)
-        element = int(rng.integers(8)) if self.augment else 0
-        order = _turned()[element]
+        board = p.board._replace(komi=float(p.komi[game]))
+        mask = np.empty(board.actions, np.int8)
+        planes = np.empty((PLANES, board.rows, board.columns), np.float32)
+        numbers = np.empty(NUMBERS, np.float32)
+        position(board, p.moves[game], ply, mask, planes, numbers)
+        ways = turns(board.game, board.rows, board.columns)
+        element = list(ways)[int(rng.integers(len(ways)))] if self.augment else 0
+        points, order = ways[element]
         policy = p.policy[index][order].astype(np.float32)
         played = int(p.moves[game, ply]) if ply < p.moves.shape[1] else -2
-        move = int(np.flatnonzero(order == played)[0]) if played >= 0 else MOVES
+        move = int(np.flatnonzero(order == played)[0]) if played >= 0 and p.drawn is None else board.actions
         return {
             "planes": torch.from_numpy(symmetry(planes, element).copy()), "numbers": torch.from_numpy(numbers),
             "legal": torch.from_numpy(mask[order].astype(np.bool_)),
             "policy": torch.from_numpy(policy / max(policy.sum(), 1.0)), "move": move,
             "winrate": np.float32(p.winrate[index]), "lead": np.float32(p.lead[index]),
-            "ownership": torch.from_numpy(p.ownership[index][order[:-1]].reshape(SIZE, SIZE).astype(np.float32) / 15),
+            "ownership": torch.from_numpy(
+                p.ownership[index][points].reshape(board.rows, board.columns).astype(np.float32) / 15),
+            "drawn": np.float32(0 if p.drawn is None else p.drawn[index]), "scored": np.float32(p.scored),
         }
 
 
-_SPECS: dict[float, Spec] = {}
-_TURNED: list[np.ndarray] = []
-
-
-def _spec(komi: float) -> Spec:
-    if komi not in _SPECS:
-        _SPECS[komi] = spec("go", SIZE, komi=komi)
-    return _SPECS[komi]
-
-
-def _turned() -> list[np.ndarray]:
-    """For each symmetry, which old move stands at each new one."""
-    if not _TURNED:
-        points = np.arange(SIZE * SIZE).reshape(SIZE, SIZE)
-        _TURNED.extend(np.append(symmetry(points, e).ravel(), SIZE * SIZE) for e in range(8))
-    return _TURNED
+@cache
+def turns(game: int, rows: int, columns: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """The symmetries of a game's board; for each, which old point and which old move stand at each new one."""
+    points = np.arange(rows * columns).reshape(rows, columns)
+    ways = (0, 4) if game == CONNECT4 else range(8) if rows == columns else (0, 2, 4, 6)
+    table = {}
+    for element in ways:
+        order = symmetry(points, element).ravel()
+        passes = [rows * columns] if game in (GO, OTHELLO) else []
+        columns_turned = symmetry(points[:1], element).ravel()
+        table[element] = order, columns_turned if game == CONNECT4 else np.append(order, passes).astype(np.int64)
+    return table
 
 
 def to_tensors(positions: Positions, chosen: range) -> dict[str, Tensor]:

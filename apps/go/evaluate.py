@@ -2,6 +2,7 @@
 
 python -m apps.go.evaluate test                     the net alone on held-out games, beside dumb baselines
 python -m apps.go.evaluate ladder default@1 "gnugo --mode gtp --level 1 --chinese-rules" --games 200
+python -m apps.go.evaluate connect4                 Connect Four against its exact solution, on Pons' test sets
 python -m apps.go.evaluate table                    the README's table from results.json
 """
 
@@ -16,7 +17,10 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from apps.go import data, match, predict
+from apps.go import arena, data, match, predict
+from apps.go.boards import Boards
+from apps.go.solved import Solver
+from apps.go.state import spec
 from core import cli, results
 from core.log import Progress
 from core.metrics import bootstrap, wilson
@@ -147,6 +151,78 @@ class Ladder:
         print(tally)
 
 
+SETS = {"end_easy": "Test_L3_R1", "middle_easy": "Test_L2_R1", "begin_easy": "Test_L1_R1"}
+"""Pons' sets: more than 28 moves played, 15 to 28, at most 14; all are decided within 14 more (Pons 2015)."""
+
+
+@dataclass(frozen=True)
+class ConnectFour:
+    """Errors at Connect Four on solved positions: moves that give away a win or a draw, however long it takes."""
+
+    weights: str = "connect4"
+    """A published name, a file, a run folder, or hf://owner/repo/file."""
+    visits: int = 600
+    """Positions that a search looks at."""
+    beside: int = 100
+    """Positions of each set on which the net without search and dumb players are shown beside it; to prove that an
+    early move is wrong can take half a minute, and they make many."""
+    folder: str = ""
+    """Folder above connect4/; empty takes $WUNDERKAMMER_DATA/go."""
+    out: Path = RESULTS
+    """The file of results."""
+
+    def run(self) -> None:
+        results.read(self.out)
+        root = data.folder(self.folder) / "connect4"
+        sets = {name: _solved(root / file) for name, file in SETS.items()}
+        net = predict.load(self.weights)
+        if net.game != "connect4":
+            raise ValueError(f"{self.weights} plays {net.game}; pass weights of connect4")
+        weights = predict.find(self.weights).read_bytes()
+        players = {"net": arena.Entrant("net", self.visits, weights), "raw": arena.Entrant("raw", 1, weights),
+                   "rollouts": arena.Entrant("rollouts", self.visits), "random": arena.Entrant("random")}
+        section: dict[str, Any] = {"visits": self.visits, "model": net.card.name, "sha256_weights": net.sha256,
+                                   "precision": net.precision, "device": describe(net.device), "sets": {}}
+        solver = Solver()
+        for name, positions in sets.items():
+            found: dict[str, Any] = {"n": len(positions)}
+            for who, entrant in players.items():
+                part = positions if who == "net" else positions[: self.beside]
+                chosen = _chosen(entrant, [moves for moves, _ in part])
+                wrong = sum(not solver.keeps(moves, outcome, move)
+                            for (moves, outcome), move in zip(part, chosen, strict=True))
+                low, high = wilson(wrong, len(part))
+                found[who] = {"errors": wrong, "n": len(part), "value": wrong / max(1, len(part)), "low": low,
+                              "high": high}
+            section["sets"][name] = found
+            print(f"{name}: " + ", ".join(f"{who} {100 * found[who]['value']:.1f} %" for who in players), flush=True)
+        results.record(self.out, "connect4", section, PROGRAM)
+
+
+def _solved(path: Path) -> list[tuple[list[int], int]]:
+    """Positions as columns 0..6 from the first move on, and 1, 0 or -1 for the side to move."""
+    if not path.is_file():
+        raise ValueError(f"{path} is not there; pass --folder, or set WUNDERKAMMER_DATA to the folder above go/")
+    try:
+        rows = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+        return [([int(c) - 1 for c in moves], int(np.sign(int(score)))) for moves, score in rows]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; lines such as '6146 18' are wanted") from error
+
+
+def _chosen(entrant: arena.Entrant, games: list[list[int]], batch: int = 125) -> list[int]:
+    """The columns that a player chooses after some moves."""
+    chosen: list[int] = []
+    for begin in range(0, len(games), batch):
+        part = games[begin : begin + batch]
+        boards = Boards(spec("connect4"), len(part))
+        for g, moves in enumerate(part):
+            for move in moves:
+                boards.play(g, move)
+        chosen += arena.choose(entrant, boards, np.arange(len(part)), np.random.default_rng(begin)).tolist()
+    return chosen
+
+
 @dataclass(frozen=True)
 class Table:
     """Writes the README's table from the file of results."""
@@ -160,7 +236,7 @@ class Table:
         results.between_marks(ROOM / "README.md", table(results.read(self.results)))
 
 
-COMMANDS: dict[str, Any] = {"test": Test, "ladder": Ladder, "table": Table}
+COMMANDS: dict[str, Any] = {"test": Test, "ladder": Ladder, "connect4": ConnectFour, "table": Table}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from apps.go import goban
-from apps.go.jit import jit
+from apps.go.jit import jit, lean
 from apps.go.state import GO, HEADER, LAST, MEMORY, SUPERKO, TO_MOVE, Spec, cell, neighbours
 
 PLANES, NUMBERS = 18, 8
@@ -23,11 +23,16 @@ the side to move / 15, 6 suicide is legal, 7 superko."""
 @jit
 def encode(spec: Spec, s: np.ndarray, mask: np.ndarray, planes: np.ndarray, numbers: np.ndarray) -> None:
     """Fills planes (PLANES, rows, columns) and numbers (NUMBERS,), float32, from a state and its legal moves."""
+    _fill(spec, s, mask, planes, numbers, np.zeros(spec.cells, np.int16), np.zeros(spec.cells, np.int16))
+
+
+@lean
+def _fill(spec: Spec, s: np.ndarray, mask: np.ndarray, planes: np.ndarray, numbers: np.ndarray, liberties: np.ndarray,
+          marks: np.ndarray) -> None:  # fmt: skip
+    """Does it with room for the liberties of a chain's head (at most 4; 0 not counted yet) and for marks."""
     planes[:] = 0
     numbers[:] = 0
     me, move, points = s[TO_MOVE] + 1, 0, spec.rows * spec.columns
-    liberties = np.zeros(spec.cells, np.int16)  # of a chain's head, at most 4; 0 not counted yet
-    marks = np.zeros(spec.cells, np.int16)
     stamp = 0
     for row in range(spec.rows):
         for column in range(spec.columns):
@@ -65,7 +70,7 @@ def encode(spec: Spec, s: np.ndarray, mask: np.ndarray, planes: np.ndarray, numb
     numbers[7] = spec.ko >= SUPERKO
 
 
-@jit
+@lean
 def _liberties(spec: Spec, s: np.ndarray, p: int, but: int, marks: np.ndarray, stamp: int, found: int) -> int:
     """Counts on from `found` the liberties of the chain at p that are not marked yet, without `but`; stops at 4."""
     ring, r = HEADER + spec.cells, p
@@ -82,7 +87,7 @@ def _liberties(spec: Spec, s: np.ndarray, p: int, but: int, marks: np.ndarray, s
             return found
 
 
-@jit
+@lean
 def _after(spec: Spec, s: np.ndarray, p: int, marks: np.ndarray, stamp: int) -> tuple[int, int]:
     """Stones that one on the empty cell p would capture (stops at 3), and its chain's liberties then (stops at 4).
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from apps.go import goban, rules, sgf, vertex
 from apps.go.state import (
-    BLOOM,
     BY_KO,
     BY_SUPERKO,
     COLUMN_FULL,
@@ -42,7 +41,6 @@ from apps.go.state import (
     TO_MOVE,
     Spec,
     cell,
-    remember,
     spec,
 )
 
@@ -373,8 +371,6 @@ class Game:
                                  f"({vertex.name(self.spec, int(point))}) there would be a chain without a liberty")
         state[TO_MOVE], state[PLIES] = int(mover == WHITE), len(self.moves)
         state[PRISONERS : PRISONERS + 2] = self.state[PRISONERS : PRISONERS + 2]
-        state[BLOOM:HEADER] = 0
-        remember(state, np.uint64(rules.key(self.spec, state)))
         self._restart(state)
         before = self.setups.get(len(self.moves), Setup()).stones
         self.setups[len(self.moves)] = Setup({**before, **wanted}, mover)
@@ -574,6 +570,26 @@ def fixed_handicap(spec: Spec, number: int) -> list[str]:
     order = [(2, 0), (0, 2), (0, 0), (2, 2), (1, 0), (1, 2), (2, 1), (0, 1)]
     chosen = order[: number - number % 2 if number > 4 else number] + ([(1, 1)] if number in (5, 7, 9) else [])
     return [vertex.name(spec, rows[r] * spec.columns + columns[c]) for r, c in chosen]
+
+
+def free_handicap(spec: Spec, number: int) -> list[str]:
+    """Points for so many handicap stones, or one fewer than the board has: the fixed ones, if there are as many.
+
+    If not, stones are added to these one by one, each where the nearest stone is farthest, the border counting as
+    stones at twice its distance; of equal points the first is taken.
+    """
+    points, most = spec.rows * spec.columns, most_handicap(spec)
+    number = min(number, points - 1)
+    if 2 <= number <= most:
+        return fixed_handicap(spec, number)
+    row, column = np.divmod(np.arange(points), spec.columns)
+    edge = np.minimum.reduce([row, column, spec.rows - 1 - row, spec.columns - 1 - column]) + 1
+    room, stones = (2 * edge) ** 2, [vertex.parse(spec, name) for name in fixed_handicap(spec, most)]
+    for i in range(number):
+        if i == len(stones):
+            stones.append(int(room.argmax()))
+        room = np.minimum(room, (row - row[stones[i]]) ** 2 + (column - column[stones[i]]) ** 2)
+    return [vertex.name(spec, stone) for stone in stones]
 
 
 def _handicap_lines(edge: int) -> tuple[int, int, int]:

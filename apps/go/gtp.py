@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from apps.go import vertex
-from apps.go.game import BLACK, WHITE, Game, fixed_handicap, most_handicap, read_colour
+from apps.go.game import BLACK, WHITE, Game, fixed_handicap, free_handicap, read_colour
 from apps.go.player import Analysis, Candidate, Player
 from apps.go.sgf import LARGEST
 from apps.go.state import GO, PASSES
@@ -214,10 +214,11 @@ class Engine:
     def _place_free_handicap(self, words: list[str]) -> str:
         number = _integer(words, 0)
         self._empty()
-        if number < 2 or not most_handicap(self.game.spec):
-            raise Refused("invalid number of stones")
-        stones = fixed_handicap(self.game.spec, min(number, most_handicap(self.game.spec)))
-        self.game.place_handicap(stones)
+        stones = free_handicap(self.game.spec, number) if number >= 2 else []
+        try:
+            self.game.place_handicap(stones)
+        except ValueError as error:
+            raise Refused("invalid number of stones") from error
         return " ".join(stones)
 
     def _set_free_handicap(self, words: list[str]) -> str:

@@ -94,6 +94,7 @@ class Net(nn.Module):
             for i in range(config.blocks)))
         self.policy, self.policy_whole = conv(c, h, 1), nn.Linear(3 * c, h)
         self.move, self.rest = nn.Conv2d(h, 2, 1), nn.Linear(3 * c, 2)
+        self.rest.requires_grad_(config.game in ("go", "othello"))  # the others have no pass; DDP waits for gradients
         self.value, self.value_whole = conv(c, h, 1), nn.Linear(3 * h, 64)
         self.result, self.score = nn.Linear(64, 3), nn.Linear(64, 1)
         self.owner = nn.Conv2d(h, 1, 1)

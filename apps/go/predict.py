@@ -15,7 +15,7 @@ from apps.go.features import NUMBERS, PLANES
 from apps.go.game import Game
 from apps.go.model import ModelConfig, Net
 from apps.go.player import Analysis, Candidate
-from apps.go.search import Evaluator, Judged, Options, Search
+from apps.go.search import Evaluator, Judged, Options, Search, add_noise
 from apps.go.state import NAMES
 from apps.go.tree import ENDED
 from core import card, weights
@@ -40,8 +40,8 @@ class Player:
 
     def __init__(self, net: Net, sheet: Card, *, device: str = "auto", precision: Precision = "auto",
                  sha256: str = "", options: Options | None = None) -> None:
-        self.card, self.sha256, self.options = sheet, sha256, options or Options()
-        self.game = net.config.game
+        self.card, self.sha256, self.game = sheet, sha256, net.config.game
+        self.options = options or Options(lead=0.1 if self.game == "go" else 0.0)  # only Go's lead is learned
         self.device = find_device(device)
         side = {"go": (9, 9), "connect4": (6, 7), "othello": (8, 8), "gomoku": (15, 15)}[self.game]
         generator = torch.Generator().manual_seed(0)
@@ -94,7 +94,7 @@ class Player:
         search.open()
         policy = np.maximum(search.tree.prior[0, 0], 0).copy()
         if noise:
-            _add_noise(search, noise, rng)
+            add_noise(search, noise, rng)
         search.run(visits - 1, lambda: until is not None and time.monotonic() > until)
         return _report(game, search, policy, temperature, rng)
 
@@ -114,13 +114,6 @@ def _cached(evaluate: Evaluator) -> Evaluator:
         return Judged(*map(np.stack, zip(*(known[key] for key in keys), strict=True)))
 
     return look
-
-
-def _add_noise(search: Search, share: float, rng: np.random.Generator) -> None:
-    """Mixes Dirichlet noise into the root's priors; its concentration is AlphaZero's, 10.8 over the legal moves."""
-    prior = search.tree.prior[0, 0]
-    legal = prior >= 0
-    prior[legal] = (1 - share) * prior[legal] + share * rng.dirichlet(np.full(legal.sum(), 10.8 / legal.sum()))
 
 
 def _report(game: Game, search: Search, policy: np.ndarray, temperature: float, rng: np.random.Generator) -> Analysis:

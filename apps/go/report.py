@@ -31,6 +31,13 @@ def table(results: dict[str, Any]) -> str:
         rows.append((name, *_share(rung), f"{rung['wins']}-{rung['draws']}-{rung['losses']}, n = {rung['n']}"))
     if "ladder" in results:
         commands.append("python -m apps.go.evaluate ladder A B --games N")
+    if solved := results.get("connect4"):
+        commands.append(solved["command"])
+        for name, found in solved["sets"].items():
+            beside = ", ".join(f"{who} {_percent(found[key])}" for key, who in (
+                ("raw", "without search"), ("rollouts", "search by random games"), ("random", "random")))
+            rows.append((f"Connect Four, errors on Pons' {name.replace('_', '-')} set at {solved['visits']} visits",
+                         *_share(found["net"]), f"{beside} (n = {found['raw']['n']}); n = {found['n']:,}"))
     speed = BENCHMARKS / "go_rules.json"
     if speed.is_file():
         found = json.loads(speed.read_text(encoding="utf-8"))
@@ -38,9 +45,19 @@ def table(results: dict[str, Any]) -> str:
         rows.append(("random play with all legal moves, against OpenSpiel", f"{ratio['median']:.1f}x",
                      f"{ratio['quartile']:.1f} to {ratio['third_quartile']:.1f} (quartiles)", found["device"]))
         commands.append(found["command"])
+    search = BENCHMARKS / "go_search.json"
+    if search.is_file():
+        found = json.loads(search.read_text(encoding="utf-8"))
+        share = found["share"]
+        rows.append(("tree search, share of the speed of its net alone", f"{100 * share['median']:.0f} %",
+                     f"{100 * share['quartile']:.0f} to {100 * share['third_quartile']:.0f} % (quartiles)",
+                     f"{found['games']} games, {found['leaves']} leaves of each at a time"))
+        rows.append(("simulations a second where no net is asked",
+                     f"{found['simulations_per_second_without_net']:,}", "", "500,000 are wanted"))
+        commands.append(found["command"])
     made = ", ".join(f"`{command}`" for command in commands)
     return (markdown(rows) + f"\n\nMade by {made}; all numbers in [results.json](results.json), "
-            "the speed in benchmarks/results/go_rules.json.")
+            "the speed in benchmarks/results/go_rules.json and go_search.json.")
 
 
 def _percent(found: dict[str, float]) -> str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from apps.go import connect4, goban, gomoku, lines, othello
-from apps.go.jit import jit
+from apps.go.area import area
+from apps.go.jit import jit, lean
 from apps.go.state import (
     BORDER,
     CONNECT4,
@@ -27,14 +28,12 @@ from apps.go.state import (
     OVER,
     PLIES,
     SITUATIONAL,
-    SUPERKO,
     TO_MOVE,
     WINNER,
     Spec,
     cell,
     get_hash,
     point,
-    remember,
     zobrist,
 )
 
@@ -50,18 +49,19 @@ def new(spec: Spec) -> np.ndarray:
         s[HEADER + cell(spec, move)] = 0
     if spec.game == OTHELLO:
         othello.new(spec, s)
-    remember(s, key(spec, s))
+    elif spec.game == GO:
+        goban.new(spec, s)
     return s
 
 
-@jit
+@lean
 def key(spec: Spec, s: np.ndarray) -> np.uint64:
     """What a history remembers of a position: its stones; under situational superko and in Othello its turn too."""
     hashed, turn = get_hash(s), spec.ko == SITUATIONAL or spec.game == OTHELLO
     return hashed ^ zobrist(0, 0) if turn and s[TO_MOVE] == 1 else hashed
 
 
-@jit
+@lean
 def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.ndarray) -> int:
     """Fills a mask (actions,) with 1 for legal and 0 for illegal moves; returns how many are legal."""
     if s[OVER]:
@@ -80,7 +80,7 @@ def legal(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, mask: np.n
     return total
 
 
-@jit
+@lean
 def verdict(spec: Spec, s: np.ndarray, move: int) -> int:
     """Why a move is illegal, in the games that need no history."""
     if spec.game == CONNECT4:
@@ -90,7 +90,7 @@ def verdict(spec: Spec, s: np.ndarray, move: int) -> int:
     return gomoku.verdict(spec, s, move)
 
 
-@jit
+@lean
 def reason(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int) -> int:
     """Why the side to move may not make a move: one of the codes in `state`, FREE if it may."""
     if s[OVER]:
@@ -103,10 +103,10 @@ def reason(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int
         return FREE
     if s[HEADER + cell(spec, move)] != 0:
         return OCCUPIED
-    return goban.verdict(spec, s, history, count, cell(spec, move), get_hash(s))
+    return goban.verdict(spec, s, history, count, cell(spec, move))
 
 
-@jit
+@lean
 def repeats_ply(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move: int) -> int:
     """After how many moves the position stood on the board that a move would bring back, forbidden or not, or -1."""
     if spec.game != GO or not 0 <= move < spec.actions - 1 or s[HEADER + cell(spec, move)] != 0:
@@ -114,7 +114,7 @@ def repeats_ply(spec: Spec, s: np.ndarray, history: np.ndarray, count: int, move
     return goban.brings_back(spec, s, history, count, cell(spec, move))
 
 
-@jit
+@lean
 def play(spec: Spec, s: np.ndarray, move: int) -> None:
     """Plays a legal move in place."""
     last = move
@@ -131,13 +131,11 @@ def play(spec: Spec, s: np.ndarray, move: int) -> None:
     s[LAST] = last
     s[PLIES] += 1
     s[TO_MOVE] = 1 - s[TO_MOVE]
-    if spec.ko >= SUPERKO:
-        remember(s, key(spec, s))
 
 
 @jit
 def margin(spec: Spec, s: np.ndarray) -> float:
     """The first player's margin: Go: area less komi; Othello: stones; else 1, -1 or 0. Positive if he has won."""
     if spec.game == GO:
-        return goban.area(spec, s, np.empty(spec.rows * spec.columns, np.int8)) - spec.komi
+        return area(spec, s, np.empty(spec.rows * spec.columns, np.int8)) - spec.komi
     return othello.margin(spec, s) if spec.game == OTHELLO else lines.result(s)

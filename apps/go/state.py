@@ -11,19 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apps.go.jit import inlined, jit
+from apps.go.jit import inlined, jit, set_word, word
 
 GO, CONNECT4, OTHELLO, GOMOKU = range(4)
 NAMES = ("go", "connect4", "othello", "gomoku")
 NO_KO, SIMPLE, SUPERKO, SITUATIONAL = range(4)
 """How a repetition is forbidden: not at all, retaking at once, any earlier position, any earlier position and turn."""
 
-TO_MOVE, PASSES, OVER, KO, PLIES, LAST, PRISONERS, WINNER = 0, 1, 2, 3, 4, 5, 10, 12
+TO_MOVE, PASSES, OVER, KO, PLIES, LAST, PRISONERS, WINNER, FRESH = 0, 1, 2, 3, 4, 5, 10, 12, 13
 """Places in the header. LAST: the points of the last five moves, newest first, -1 none (in Connect Four, too,
 the point where the stone came to lie; a pass is the number of points); PRISONERS: taken by first, by second; WINNER:
-0 first, 1 second, 2 drawn, -1 while the game is open and in Go, where the margin says it."""
-HASH, BLOOM, HEADER, MEMORY = 13, 17, 81, 5
-"""BLOOM: 1,024 bits in which each past position has set one (Bloom 1970): most questions of superko end there."""
+0 first, 1 second, 2 drawn, -1 while the game is open and in Go, where the margin says it; FRESH: see goban.py."""
+HASH, HEADER, MEMORY, SETS = 16, 20, 5, 5
 EMPTY, FIRST, SECOND, BORDER = range(4)
 (FREE, OCCUPIED, SUICIDE, BY_KO, BY_SUPERKO, COLUMN_FULL, FLIPS_NOTHING, MUST_PLACE, OFF_BOARD,
  GAME_OVER) = range(10)
@@ -45,9 +44,14 @@ class Spec(NamedTuple):
     suicide: bool
     komi: float
     cells: int
-    """Integers in a block: the board with a border above, below and left, whose row is `columns` + 1 long."""
+    """Integers in a block: the board with a border above, below and left, whose row is `columns` + 1 long, and up to
+    three more, so that each block begins with a 64-bit word."""
+    words: int
+    """64-bit words in a set of cells."""
+    band: int
+    """Rows of cells that fit into such a word."""
     length: int
-    """Integers in a state."""
+    """Integers in a state, a multiple of four."""
 
 
 def spec(game: str = "go", size: int | tuple[int, int] | None = None, *, komi: float = 7.0, ko: int = SUPERKO,
@@ -73,12 +77,14 @@ def spec(game: str = "go", size: int | tuple[int, int] | None = None, *, komi: f
             raise ValueError(f"komi is {komi}; a whole or half number between -400 and 400 is wanted")
     elif (rows, columns) != usual:
         raise ValueError(f"{game} is played on {usual[0]}x{usual[1]}, not on {rows}x{columns}")
-    cells, blocks = (rows + 2) * (columns + 1) + 1, 5 if kind == GO else 1
+    cells = int((rows + 2) * (columns + 1) + 4) // 4 * 4
     actions = columns if kind == CONNECT4 else rows * columns + (kind in (GO, OTHELLO))
     if kind != GO:
         komi, ko, suicide = 0.0, NO_KO, False
-    return Spec(kind, int(rows), int(columns), int(actions), ko, bool(suicide), float(komi), cells,
-                HEADER + blocks * cells)
+    words = (cells + 63) // 64
+    length = HEADER + (7 * cells + 4 * (SETS * words + 1) if kind == GO else cells)
+    return Spec(kind, int(rows), int(columns), int(actions), ko, bool(suicide), float(komi), cells, words,
+                64 // (int(columns) + 1), length)
 
 
 @inlined
@@ -111,30 +117,13 @@ def zobrist(colour: int, cell: int) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
-@jit
+@inlined
 def get_hash(s: np.ndarray) -> np.uint64:
-    """The hash of the stones on the board, from the four integers that hold it."""
-    hashed = np.uint64(0)
-    for i in range(4):
-        hashed = (hashed << np.uint64(16)) | np.uint64(np.uint16(s[HASH + i]))
-    return hashed
+    """The hash of the stones on the board."""
+    return word(s, 2 * HASH)
 
 
-@jit
+@inlined
 def set_hash(s: np.ndarray, hashed: np.uint64) -> None:
     """Puts a hash into a state."""
-    for i in range(4):
-        s[HASH + 3 - i] = np.int16(np.uint16(hashed & np.uint64(0xFFFF)))
-        hashed = hashed >> np.uint64(16)
-
-
-@jit
-def remember(s: np.ndarray, key: np.uint64) -> None:
-    """Sets the bit of a position's key."""
-    s[BLOOM + ((key >> np.uint64(4)) & np.uint64(63))] |= np.int16(1 << (key & np.uint64(15)))
-
-
-@jit
-def remembers(s: np.ndarray, key: np.uint64) -> bool:
-    """False if no past position had this key; True if one may have."""
-    return (s[BLOOM + ((key >> np.uint64(4)) & np.uint64(63))] >> np.int16(key & np.uint64(15))) & 1 == 1
+    set_word(s, 2 * HASH, hashed)

@@ -1,4 +1,4 @@
-"""Trains a Go net: `python -m apps.go.train distill`."""
+"""Trains a net: `python -m apps.go.train distill` from labels, `selfplay`, `connect4` or `small` by its own games."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from apps.go import data
+from apps.go import data, expert, plan
 from apps.go.data import Positions, Sample
+from apps.go.loss import Optimise, loss_fn
 from apps.go.model import ModelConfig, Net
 from core import card, cli
 from core.batches import Batches
@@ -34,28 +34,6 @@ class Data:
     """Loader processes; 0 prepares positions in the training process (about 0.1 ms each)."""
     evaluate: int = 0
     """Positions of the validation split that are looked at; 0 takes all."""
-
-
-@dataclass(frozen=True)
-class Optimise:
-    """AdamW, its schedule, and what counts how much."""
-
-    lr: float = 2e-3
-    """Learning rate; it warms up linearly and falls to zero as half a cosine."""
-    weight_decay: float = 0.03
-    """Decoupled weight decay of matrices and filters."""
-    warmup: int = 200
-    """Steps of linear warm-up."""
-    played: float = 0.3
-    """Share of the policy's target that is the move of the game; the rest is the teacher's opinion."""
-    soft: float = 0.1
-    """Weight of the soft policy: the same target flattened by a temperature of 4 (KataGo's auxiliary target)."""
-    value: float = 0.6
-    """Weight of the result."""
-    score: float = 0.1
-    """Weight of the score."""
-    ownership: float = 0.3
-    """Weight of the ownership."""
 
 
 @dataclass(frozen=True)
@@ -86,37 +64,6 @@ PRESETS = {
                fit=Fit(steps=7000, average=0.998, clip=2.0, log_every=50, evaluate_every=500, save_every=100)),
     ),
 }
-
-
-def loss_fn(o: Optimise):
-    """Makes the loss of a batch (see `data.Sample`): policy, soft policy, result, score, ownership."""
-
-    def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        out = model(batch["planes"], batch["numbers"])
-        legal, move = batch["legal"], batch["move"]
-        logits = out.policy.float().masked_fill(~legal[:, None], -1e4)  # (B, 2, A)
-        hard, soft = logits.log_softmax(-1).unbind(1)
-        teacher = batch["policy"]
-        known = (move < teacher.shape[1]).float()[:, None] * o.played
-        target = teacher * (1 - known) + F.one_hot(move, teacher.shape[1] + 1)[:, :-1] * known
-        flat = teacher.clamp_min(1e-8).pow(0.25) * legal
-        flat = flat / flat.sum(1, keepdim=True)
-        won = batch["winrate"]
-        result = out.value.float().log_softmax(1)  # (B, 3): won, lost, drawn
-        parts = {
-            "policy": -(target * hard).sum(1).mean(),
-            "soft": -(flat * soft).sum(1).mean(),
-            "value": -(won * result[:, 0] + (1 - won) * result[:, 1]).mean(),
-            "score": F.huber_loss(out.score.float(), batch["lead"].clamp(-81, 81) / 10, delta=1.0),
-            "ownership": F.mse_loss(out.ownership.float().tanh(), batch["ownership"]),
-        }
-        total = (parts["policy"] + o.soft * parts["soft"] + o.value * parts["value"] + o.score * parts["score"]
-                 + o.ownership * parts["ownership"])
-        played = move < teacher.shape[1]
-        parts["top1"] = ((hard.argmax(1) == move) & played).float().sum() / played.sum().clamp_min(1)
-        return total, {name: value.detach() for name, value in parts.items()}
-
-    return loss
 
 
 SCORES = ("top1", "teacher_top1", "policy", "value", "lead_error", "winner")
@@ -182,7 +129,9 @@ def train(config: Config) -> Scores:
 
 
 def main() -> None:
-    train(cli.parse(PRESETS, prog="python -m apps.go.train", description=Config.__doc__ or ""))
+    presets: dict[str, tuple[str, Any]] = {**PRESETS, **plan.PRESETS}
+    config = cli.parse(presets, prog="python -m apps.go.train", description=__doc__ or "")
+    expert.train(config) if isinstance(config, plan.Config) else train(config)
 
 
 if __name__ == "__main__":

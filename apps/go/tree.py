@@ -17,7 +17,7 @@ import numpy as np
 
 from apps.go import rules
 from apps.go.features import encode
-from apps.go.jit import jit
+from apps.go.jit import jit, lean
 from apps.go.state import OVER, TO_MOVE, Spec
 
 WAITING, OPEN, ENDED = 0, 1, 2
@@ -57,17 +57,18 @@ class Tree(NamedTuple):
     """(G,) int32: keys in use, the root's the last."""
 
 
-def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: int) -> Tree:
+def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: int, moves: int = 0) -> Tree:
     """Makes trees with one unjudged root each.
 
     Args:
         states: (G, L) int16.
         histories: for each game the keys of its positions, the present one the last.
         nodes: how many nodes a tree may get.
+        moves: how often it may be replanted.
     """
     games, n, a = len(states), nodes, spec.actions
     longest = max(len(h) for h in histories)
-    history = np.zeros((games, longest + n + 1), np.uint64)
+    history = np.zeros((games, longest + n + 1 + moves), np.uint64)
     for row, keys in zip(history, histories, strict=True):
         row[: len(keys)] = keys
     tree = Tree(
@@ -81,10 +82,12 @@ def plant(spec: Spec, states: np.ndarray, histories: list[np.ndarray], nodes: in
     return tree
 
 
-@jit
-def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float) -> int:
-    """The move that PUCT takes at an open node."""
-    prior, visits, pending = tree.prior[g, node], tree.visits[g, node], tree.pending[g, node]
+@lean
+def select(tree: Tree, g: int, node: int, exploration: float, growth: float, first: float, forced: float) -> int:
+    """The move that PUCT takes at an open node; of the root's, one with fewer than sqrt(forced P N) visits, if it has
+    been seen (KataGo's forced playouts, section 3.2)."""
+    prior, total = tree.prior[g, node], tree.total[g, node]
+    visits, pending = tree.visits[g, node], tree.pending[g, node]
     n, seen = 0, 0.0
     for a in range(len(prior)):
         if visits[a] + pending[a] > 0:
@@ -95,9 +98,11 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
     best, choice = -np.inf, -1
     for a in range(len(prior)):
         if prior[a] >= 0:
-            k = visits[a] + pending[a]
-            q = (tree.total[g, node, a, 0] - pending[a]) / k if k else unseen
-            score = q + pull * prior[a] / (1 + k)
+            k, score = visits[a] + pending[a], unseen + pull * prior[a]
+            if k:
+                score = (total[a, 0] - pending[a]) / k + pull * prior[a] / (1 + k)
+                if node == 0 and k < np.sqrt(forced * prior[a] * n):
+                    score += 1e6
             if score > best:
                 best, choice = score, a
     return choice
@@ -105,16 +110,32 @@ def select(tree: Tree, g: int, node: int, exploration: float, growth: float, fir
 
 @jit
 def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, exploration: float, growth: float,
-             first: float, lead: float) -> int:
+             first: float, lead: float, forced: float) -> int:
     """Walks to a new node of game g, beginning with a move of the root (-1: PUCT's), and makes it.
 
     Returns:
         The new node, which waits for the net; or -1 if the game has ended there, and the result has flowed back; or -2
         if the walk came to a node that already waits, or the tree is full, and nothing has changed.
     """
+    new = _descend(spec, tree, g, move, exploration, growth, first, forced)
+    if new < 0:
+        return new
+    if tree.states[g, new, OVER]:
+        judge_end(spec, tree.states[g, new], lead, tree.judged[g, new])
+        tree.kind[g, new] = ENDED
+        backward(tree, g, new)
+        return -1
+    legal(spec, tree, g, new, mask)
+    return new
+
+
+@lean
+def _descend(spec: Spec, tree: Tree, g: int, move: int, exploration: float, growth: float, first: float,
+             forced: float) -> int:
+    """Walks to a new node and makes it, but for its judgement and its moves; else -1 or -2 as `simulate`."""
     node = 0
     while True:
-        a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first)
+        a = move if node == 0 and move >= 0 else select(tree, g, node, exploration, growth, first, forced)
         tree.pending[g, node, a] += 1
         below = tree.child[g, node, a]
         if below == 0:
@@ -134,26 +155,17 @@ def simulate(spec: Spec, tree: Tree, g: int, move: int, mask: np.ndarray, explor
     tree.size[g] = new + 1
     tree.child[g, node, a] = new
     tree.parent[g, new], tree.came[g, new] = node, a
-    s = tree.states[g, new]
-    before = tree.states[g, node]
+    s, before = tree.states[g, new], tree.states[g, node]
     for i in range(spec.length):
         s[i] = before[i]
     rules.play(spec, s, a)
     tree.keys[g, new] = rules.key(spec, s)
-    if s[OVER]:
-        judge_end(spec, s, lead, tree.judged[g, new])
-        tree.kind[g, new] = ENDED
-        backward(tree, g, new)
-        return -1
-    legal(spec, tree, g, new, mask)
-    for b in range(spec.actions):
-        tree.prior[g, new, b] = 0 if mask[b] else -1
     return new
 
 
-@jit
+@lean
 def legal(spec: Spec, tree: Tree, g: int, node: int, mask: np.ndarray) -> None:
-    """Fills the legal moves of a node, with the path from the root as the end of its history."""
+    """Finds the legal moves of a node, with the path from the root as the end of its history; marks the others."""
     depth, above = 0, node
     while above:
         depth += 1
@@ -163,6 +175,9 @@ def legal(spec: Spec, tree: Tree, g: int, node: int, mask: np.ndarray) -> None:
         tree.history[g, count - 1 - i] = tree.keys[g, above]
         above = tree.parent[g, above]
     rules.legal(spec, tree.states[g, node], tree.history[g], count, mask)
+    prior = tree.prior[g, node]
+    for a in range(spec.actions):
+        prior[a] = 0 if mask[a] else -1
 
 
 @jit
@@ -176,13 +191,13 @@ def judge_end(spec: Spec, s: np.ndarray, lead: float, judged: np.ndarray) -> Non
     judged[0] = utility(judged[1], margin, lead)
 
 
-@jit
+@lean
 def utility(chance: float, lead: float, weight: float) -> float:
     """Won minus lost, and a little for the lead, which saturates like KataGo's score utility."""
     return 2 * chance - 1 + weight * 2 / np.pi * np.arctan(lead / 10)
 
 
-@jit
+@lean
 def _retreat(tree: Tree, g: int, node: int) -> None:
     """Takes a simulation under way back, from a node up."""
     while node:
@@ -190,7 +205,7 @@ def _retreat(tree: Tree, g: int, node: int) -> None:
         node = tree.parent[g, node]
 
 
-@jit
+@lean
 def backward(tree: Tree, g: int, node: int) -> None:
     """Lets what was judged of a node flow to the root, changing sides at each move."""
     u, chance, lead = tree.judged[g, node, 0], tree.judged[g, node, 1], tree.judged[g, node, 2]
@@ -205,7 +220,7 @@ def backward(tree: Tree, g: int, node: int) -> None:
         node = above
 
 
-@jit
+@lean
 def expand(tree: Tree, g: int, node: int, logits: np.ndarray, chance: float, lead: float, weight: float) -> None:
     """Opens a node that waited: its priors are the softmax of the logits (A,) over its legal moves."""
     prior = tree.prior[g, node]
@@ -227,7 +242,7 @@ def expand(tree: Tree, g: int, node: int, logits: np.ndarray, chance: float, lea
 
 @jit
 def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, exploration: float, growth: float,
-           first: float, lead: float, planes: np.ndarray, numbers: np.ndarray, where: np.ndarray) -> int:
+           first: float, lead: float, forced: float, planes: np.ndarray, numbers: np.ndarray, where: np.ndarray) -> int:
     """Runs up to moves.shape[1] simulations in each game that has budget; lists the nodes that wait for the net.
 
     Args:
@@ -246,8 +261,6 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
             continue
         if tree.kind[g, 0] == WAITING:
             legal(spec, tree, g, 0, mask)
-            for a in range(spec.actions):
-                tree.prior[g, 0, a] = 0 if mask[a] else -1
             encode(spec, tree.states[g, 0], mask, planes[waiting], numbers[waiting])
             where[waiting, 0], where[waiting, 1] = g, 0
             waiting += 1
@@ -255,7 +268,7 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
         for k in range(moves.shape[1]):
             if budget[g] <= 0 or moves[g, k] == -2:
                 break
-            node = simulate(spec, tree, g, moves[g, k], mask, exploration, growth, first, lead)
+            node = simulate(spec, tree, g, moves[g, k], mask, exploration, growth, first, lead, forced)
             if node == -2:
                 if tree.size[g] == tree.states.shape[1]:
                     budget[g] = 0
@@ -268,7 +281,7 @@ def gather(spec: Spec, tree: Tree, moves: np.ndarray, budget: np.ndarray, explor
     return waiting
 
 
-@jit
+@lean
 def land(tree: Tree, where: np.ndarray, logits: np.ndarray, chance: np.ndarray, lead: np.ndarray,
          weight: float) -> None:
     """Expands all nodes that waited and lets them flow back."""
@@ -276,3 +289,15 @@ def land(tree: Tree, where: np.ndarray, logits: np.ndarray, chance: np.ndarray, 
         g, node = where[i, 0], where[i, 1]
         expand(tree, g, node, logits[i], chance[i], lead[i], weight)
         backward(tree, g, node)
+
+
+@lean
+def tally(tree: Tree, where: np.ndarray, ownership: np.ndarray, sums: np.ndarray, judged: np.ndarray) -> None:
+    """Adds what was thought of the points (B, H, W), each for its side to move, to sums (G, H, W) for the first."""
+    for i in range(len(where)):
+        g = where[i, 0]
+        sign = 1 - 2 * tree.states[g, where[i, 1], TO_MOVE]
+        judged[g] += 1
+        for row in range(sums.shape[1]):
+            for column in range(sums.shape[2]):
+                sums[g, row, column] += sign * ownership[i, row, column]

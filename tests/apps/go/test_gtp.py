@@ -119,6 +119,31 @@ def test_handicaps():
     assert given.game.board.sum() == 3
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 8, 9, 19])
+def test_free_handicaps_of_any_number(size):
+    for number in {2, 3, 4, 9, 10, 17, size * size - 1, size * size, 1000}:
+        given = engine()
+        given.handle(f"boardsize {size}")
+        said = given.handle(f"place_free_handicap {number}")
+        if size == 1:
+            assert said == "? invalid number of stones\n\n"
+            continue
+        names = said.removeprefix("= ").split()
+        assert len(set(names)) == len(names) == given.game.board.sum() == min(number, size * size - 1)
+        assert given.game.to_move == -1
+    assert engine().handle("place_free_handicap 1") == "? invalid number of stones\n\n"
+
+
+def test_free_handicaps_keep_apart():
+    given = engine()
+    names = given.handle("place_free_handicap 11").removeprefix("= ").split()
+    fixed = engine()
+    assert set(names) > set(fixed.handle("fixed_handicap 9").removeprefix("= ").split())
+    rows, columns = given.game.board.nonzero()
+    gaps = abs(rows[:, None] - rows) + abs(columns[:, None] - columns) + 9 * np.eye(11)
+    assert gaps.min() >= 2
+
+
 def test_resigns_late_and_only_when_lost():
     given = engine(Fake(winrate=0.01), resign_after=4)
     answers = dialogue(given, "genmove b", "genmove w", "genmove b", "genmove w", "genmove b")

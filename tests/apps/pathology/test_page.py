@@ -111,7 +111,7 @@ def test_an_abstention_is_shown_as_one(monkeypatch):
 
 def test_several_uploads_become_a_table_and_bad_ones_sentences():
     at = visit(tiles="Your own")
-    assert "Drop tiles here" in at.info[0].value
+    assert "Upload tiles" in at.info[0].value
     at.file_uploader(key="files").upload("a.png", png()).upload("<b>.png", png(mode="L")).upload("c.png", png((95, 96)))
     at.file_uploader(key="files").upload("d.png", png(colour=(90, 40, 120))).upload("e.png", b"no picture")
     at.run()
