@@ -44,4 +44,4 @@ train: env
 	$(PYTHON) -m apps.$(APP).train $(PRESET)
 
 lock:
-	uv pip compile -q --universal --generate-hashes --group dev --extra cluster --no-header pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --generate-hashes --group dev --extra cluster --extra onnx --no-header pyproject.toml -o requirements.lock

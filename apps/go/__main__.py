@@ -58,15 +58,54 @@ class Match:
     """Seconds that an engine may take for one answer."""
 
 
-Command = Annotated[Gtp, tyro.conf.subcommand("gtp")] | Annotated[Match, tyro.conf.subcommand("match")]
+@dataclass(frozen=True)
+class Review:
+    """Reviews games: an annotated SGF, a page and a picture of the win rate and the biggest mistakes, and why."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """SGF files, or folders of them."""
+    visits: int = 64
+    """Searched in each position."""
+    out: Path = Path("runs") / "go" / "reviews"
+    """Gets a folder for each game, named after its file."""
+    mistakes: int = 6
+    """So many of the biggest are shown and explained."""
+    weights: str = "default"
+    """A published name, a .safetensors file, a run folder, or hf://owner/repo/file."""
+    workers: int = 1
+    """Games that are reviewed at once, each in a process."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Writes the net as ONNX, for other runtimes; needs the extra `onnx`."""
+
+    file: Annotated[Path, tyro.conf.Positional] = Path("model.onnx")
+    """The file to write."""
+    weights: str = "default"
+    """A published name, a .safetensors file, a run folder, or hf://owner/repo/file."""
+
+
+Command = (Annotated[Gtp, tyro.conf.subcommand("gtp")] | Annotated[Match, tyro.conf.subcommand("match")]
+           | Annotated[Review, tyro.conf.subcommand("review")] | Annotated[Export, tyro.conf.subcommand("export")])
 
 
 def main() -> None:
-    command: Gtp | Match = tyro.cli(Command, prog="python -m apps.go", description=__doc__)  # type: ignore[arg-type]
+    command: Gtp | Match | Review | Export = tyro.cli(
+        Command, prog="python -m apps.go", description=__doc__)  # type: ignore[arg-type]
     if isinstance(command, Gtp):
         speak(command)
-    else:
+    elif isinstance(command, Match):
         compete(command)
+    elif isinstance(command, Review):
+        from apps.go.review import review
+
+        sys.exit(review(command.files, command.out, weights=command.weights, visits=command.visits,
+                        mistakes=command.mistakes, workers=command.workers))
+    else:
+        from apps.go.export import export
+
+        print(export(command.weights, command.file))
 
 
 def speak(options: Gtp) -> None:

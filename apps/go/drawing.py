@@ -141,11 +141,15 @@ def lead(game: Game, analysis: Analysis) -> str:
     return f"{'B' if points >= 0 else 'W'}+{abs(points):.1f}"
 
 
-def candidates(game: Game, analysis: Analysis) -> list[dict[str, Any]]:
-    """The moves that were thought of first or searched most: their prior, share of visits and chance, in percent."""
+def candidates(game: Game, analysis: Analysis, also: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The moves that were thought of first or searched most: their prior, share of visits and chance, in percent.
+
+    Args:
+        also: moves to be told of in any case.
+    """
     searched = {move.move: move for move in analysis.moves}
     favourites = [vertex.name(game.spec, int(a)) for a in np.argsort(-analysis.policy)[:3]]
-    names = list(dict.fromkeys([*[move.move for move in analysis.moves[:5]], *favourites]))
+    names = list(dict.fromkeys([*[move.move for move in analysis.moves[:5]], *favourites, *also]))
     total = max(1, int(analysis.visits.sum()))
     rows = []
     for name in names:

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -104,21 +104,47 @@ class Program:
         self._lines.put(None)
 
     def ask(self, command: str) -> str:
+        self._send(command)
+        return self._answer(command, time.monotonic() + self._timeout)
+
+    def watch(self, command: str, enough: Callable[[str], bool]) -> str:
+        """The last report of an analysis, which is stopped at the first that is enough."""
+        self._send(command)
+        deadline, report = time.monotonic() + self._timeout, ""
+        while (line := self._line(command, deadline)).strip() or not report:
+            if line.startswith("?"):
+                return self._answer(command, deadline, line)
+            if line.startswith("info"):
+                report = line
+                if enough(report):
+                    self._send("")
+                    while self._line(command, deadline).strip():
+                        pass
+                    break
+        return report
+
+    def _send(self, command: str) -> None:
         assert self._process.stdin
         try:
             self._process.stdin.write(command + "\n")
             self._process.stdin.flush()
         except (OSError, ValueError) as error:
             raise Died(self._last_words("has died")) from error
-        answer, deadline = "", time.monotonic() + self._timeout
+
+    def _line(self, command: str, deadline: float) -> str:
+        try:
+            line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            self._process.kill()
+            raise Died(f"gave no answer to {command!r} within {self._timeout:g} seconds") from None
+        if line is None:
+            raise Died(self._last_words(f"died over {command!r}"))
+        return line
+
+    def _answer(self, command: str, deadline: float, answer: str = "") -> str:
+        """What comes until an empty line, beginning with a sign."""
         while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                self._process.kill()
-                raise Died(f"gave no answer to {command!r} within {self._timeout:g} seconds") from None
-            if line is None:
-                raise Died(self._last_words(f"died over {command!r}"))
+            line = self._line(command, deadline)
             if line.strip():
                 if answer or line[0] in "=?":
                     answer += line

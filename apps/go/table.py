@@ -116,15 +116,18 @@ class Table:
         self.play(name)
 
     def play(self, name: str) -> None:
-        """Plays a move, "pass" too, if it is the visitor's turn."""
-        self._changed()
-        if not self.mine:
-            self.notice = "" if self.finished else "It is not your turn yet."
-            return
-        if why := self.game.illegal_reason(name):
+        """Plays a move, "pass" too, if it is the visitor's turn.
+
+        An illegal one leaves the serial as it is: the next click may be on its way before the notice has been seen.
+        """
+        if self.mine and (why := self.game.illegal_reason(name)):
             self.notice = f"{name}: {why}."
             return
-        self.game.play(name)
+        self._changed()
+        if self.mine:
+            self.game.play(name)
+        elif not self.finished:
+            self.notice = "It is not your turn yet."
 
     def undo(self) -> None:
         """Takes the visitor's last move back, and the reply to it."""

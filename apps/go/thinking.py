@@ -145,6 +145,12 @@ def describe(name: str) -> Model:
     return Model(dataclasses.asdict(player.card), player.sha256, str(player.device), player.precision)
 
 
+def name_of(name: str) -> str:
+    """What a model's card calls it, with the beginning of its file's hash."""
+    player = _player(name)
+    return f"{player.card.name} {player.sha256[:8]}"
+
+
 def think(name: str, game: Game, visits: int) -> Thought:
     """Analyses a position; after the end, as if it went on: to tell which stones are dead."""
     game.resume()
@@ -154,11 +160,19 @@ def think(name: str, game: Game, visits: int) -> Thought:
 
 
 def review(name: str, game: Game, visits: int, progress: Callable[[int, int], None]) -> list[Thought]:
-    """Analyses every position of a game but an end."""
+    """Analyses every position of a game but an end, after the visitors' replies."""
     _step_back()
+    return look_through(name, game, visits, progress)
+
+
+def look_through(name: str, game: Game, visits: int, progress: Callable[[int, int], None]) -> list[Thought]:
+    """Analyses every position of a game but an end."""
     number = len(game.moves) + (not game.over)
     thoughts = []
     for ply in range(number):
-        thoughts.append(think(name, game.at(ply), visits))
+        position = game.at(ply)
+        if ply < len(game.moves):
+            position.turn(game.moves[ply].colour)  # where a side played twice
+        thoughts.append(think(name, position, visits))
         progress(ply + 1, number)
     return thoughts

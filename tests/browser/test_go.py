@@ -83,6 +83,23 @@ def test_by_keyboard_and_why_a_move_is_illegal(visit):
     page.keyboard.press("ArrowRight")
     expect(point(page, "F5")).to_be_focused()
     assert page.locator("[role=gridcell][tabindex='0']").count() == 1
+    page.keyboard.press("Enter")
+    wait_for_moves(page, 5)
+    assert moves(page) == "eettcctt" + "fe"
+    expect(point(page, "F5")).to_have_attribute("aria-label", re.compile("F5, black stone, last move"))
+    expect(page.get_by_text("E5: occupied.")).to_have_count(0)
+
+
+def test_a_move_right_after_an_illegal_one_is_not_lost(visit):
+    page = opened(visit(), "/go?colour=both&moves=ee")
+    for i, milliseconds in enumerate((0, 20, 50, 100, 150, 200, 300, 400)):  # before, while and after the answer comes
+        point(page, "E5").focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(milliseconds)
+        point(page, f"{'ABCDEFGH'[i]}9").focus()
+        page.keyboard.press("Enter")
+        wait_for_moves(page, 2 + i)
+    assert moves(page) == "ee" + "".join(f"{column}a" for column in "abcdefgh")
 
 
 def test_a_tap_on_a_large_board_aims_first(visit):

@@ -68,8 +68,13 @@ def test_an_illegal_move_is_a_sentence(asked):
     it.play("E5")
     it.play("E5")
     assert it.notice == "E5: occupied."
-    it.play("D4")
+    shown = it.serial
+    it.click(40, shown)  # E5 again: the position is the same, and so is its serial
+    assert it.notice == "E5: occupied."
+    it.click(48, shown)  # D4, chosen before the notice was seen
+    assert [move.vertex for move in it.game.moves] == ["E5", "D4"]
     assert it.notice == ""
+    assert it.serial == shown + 1
     it = Table(side=WHITE)
     it.play("E5")
     assert "not your turn" in it.notice
