@@ -13,6 +13,7 @@ import warnings
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,9 +43,10 @@ def export(weights: str, path: Path) -> Path:
                                     output_names=list(Output._fields), dynamic_shapes=free, verbose=False)
     assert program is not None
     for node in program.model.graph:  # the exporter notes from which files of this machine each came
-        for part_of_it in (node, *node.outputs):
-            part_of_it.metadata_props.clear()
+        parts: list[Any] = [node, *node.outputs]
+        for part in parts:
+            part.metadata_props.clear()
     program.model.metadata_props["wunderkammer.card"] = json.dumps(dataclasses.asdict(card), default=str)
-    with publishing(path) as part:
-        program.save(str(part), external_data=False)
+    with publishing(path) as written:
+        program.save(str(written), external_data=False)
     return path
