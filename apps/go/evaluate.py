@@ -47,8 +47,10 @@ class Test:
 
     def run(self) -> None:
         results.read(self.out)
+        root = data.folder(self.folder)
+        results.no_sample(root, self.out, RESULTS)
         player = predict.load(self.weights)
-        positions = data.read(data.folder(self.folder), self.split)
+        positions = data.read(root, self.split)
         columns: dict[str, list[np.ndarray]] = {}
         with Progress(len(positions), positions.name, "position") as bar:
             for begin in range(0, len(positions), 256):

@@ -202,16 +202,10 @@ class Table:
 
 
 def _tiles(given: str, out: Path) -> Path:
-    """The folder of tiles, after a look at the file that the scores go to: those of drawings are no results.
-
-    Raises:
-        ValueError: if the file cannot be written, or there are only drawings and it is the room's own.
-    """
+    """The folder of tiles, after a look at the file that the scores go to."""
     results.read(out)
     root = data.folder(given)
-    if root == data.SAMPLE and out.resolve() == RESULTS:
-        raise ValueError("only the drawn sample tiles are here, whose scores are no results: set WUNDERKAMMER_DATA to "
-                         "the folder above pcam/, or pass --folder sample --out FILE to see how it works")
+    results.no_sample(root, out, RESULTS)
     return root
 
 

@@ -140,7 +140,7 @@ def test_scores_of_drawings_never_replace_the_results(monkeypatch):
     before = evaluate.RESULTS.read_bytes()
     for run in (evaluate.Test(folder="sample"), evaluate.Models(("default",), folder="sample"),
                 evaluate.Cross(("default", "default"), folder="sample")):
-        with pytest.raises(ValueError, match=r"only the drawn sample tiles are here.*--folder sample --out FILE"):
+        with pytest.raises(ValueError, match=r"only the sample of pcam is here.*--folder sample --out FILE"):
             run.run()
     assert evaluate.RESULTS.read_bytes() == before
 
