@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apps.go import goban, rules, sgf, vertex
+from apps.go.handicap import fixed_handicap
+from apps.go.ruleset import SPELT, TERRITORY, read_rules
 from apps.go.state import (
     BY_KO,
     BY_SUPERKO,
@@ -27,17 +29,13 @@ from apps.go.state import (
     HEADER,
     MUST_PLACE,
     NAMES,
-    NO_KO,
     OCCUPIED,
     OTHELLO,
     OVER,
     PASSES,
     PLIES,
     PRISONERS,
-    SIMPLE,
-    SITUATIONAL,
     SUICIDE,
-    SUPERKO,
     TO_MOVE,
     Spec,
     cell,
@@ -50,20 +48,6 @@ ROOM = 1024
 """Free places that a history keeps, so that a search can go on in it."""
 LONGEST = 5000
 """Moves of a game that is read from a file."""
-
-KO_RULES = {"none": NO_KO, "simple": SIMPLE, "positional": SUPERKO, "situational": SITUATIONAL}
-RULES = {
-    "tromp-taylor": ("positional", True), "chinese": ("simple", False), "chinese-ogs": ("positional", False),
-    "chinese-kgs": ("positional", False), "aga": ("situational", False), "bga": ("situational", False),
-    "new-zealand": ("situational", True), "japanese": ("simple", False), "korean": ("simple", False),
-}
-"""Names as in KataGo: the ko rule and whether suicide is allowed. Area is counted under all of them, and White gets
-no points for a handicap."""
-TERRITORY = ("japanese", "korean")
-_ALSO = {"nz": "new-zealand", "newzealand": "new-zealand", "tromptaylor": "tromp-taylor", "tt": "tromp-taylor"}
-_SPELT = {"tromp-taylor": "Tromp-Taylor", "aga": "AGA", "bga": "BGA", "new-zealand": "NZ", "chinese": "Chinese",
-          "japanese": "Japanese", "korean": "Korean"}
-_STRING = re.compile(r"ko(none|simple|positional|situational)scorearea(?:taxnone)?sui([01])")
 
 _REASONS = {OCCUPIED: "occupied", BY_KO: "ko: it would retake at once; play elsewhere first",
             COLUMN_FULL: "occupied: the column is full", MUST_PLACE: "no pass: there are moves to play",
@@ -409,7 +393,7 @@ class Game:
         root.put("SZ", str(rows) if rows == columns else f"{columns}:{rows}")
         if self.spec.game == GO:
             root.put("KM", f"{self.komi:g}")
-            root.put("RU", _SPELT.get(self.rules, self.rules))
+            root.put("RU", SPELT.get(self.rules, self.rules))
         if self.handicap:
             root.put("HA", str(self.handicap))
         for name, text in self.info.items():
@@ -522,88 +506,6 @@ def read_colour(colour: int | str) -> int:
     if not found:
         raise ValueError(f"{str(colour)[:20]!r} is not a colour; black or white is wanted")
     return found
-
-
-def read_rules(rules: str | Mapping[str, Any]) -> tuple[str, int, bool]:
-    """The rules' name, the number of their ko rule, and whether suicide is allowed.
-
-    Raises:
-        ValueError: if they are not known, or count otherwise than by area.
-    """
-    if isinstance(rules, str):
-        word = re.sub(r"[\s_]+", "-", rules.strip().lower().removesuffix(" rules"))
-        word = _ALSO.get(word, word)
-        if word in RULES:
-            ko, suicide = RULES[word]
-            return word, KO_RULES[ko], suicide
-        if found := _STRING.fullmatch(word):
-            return rules.strip(), KO_RULES[found[1]], found[2] == "1"
-        raise ValueError(f"rules {rules[:40]!r} are not known; choose one of {', '.join(RULES)}")
-    given = {str(key).lower(): value.lower() if isinstance(value, str) else value for key, value in rules.items()}
-    if given.get("scoring", "area") != "area":
-        raise ValueError(f"scoring {given['scoring']!r} is not known: the area is counted here, not the territory")
-    if given.get("tax", "none") != "none" or given.get("hasbutton", False):
-        raise ValueError("there is no group tax and no button in the rules that are played here")
-    if str(given.get("whitehandicapbonus", "0")) != "0":
-        raise ValueError("White gets no points for a handicap here; set whiteHandicapBonus to 0 and raise the komi")
-    if unknown := set(given) - {"ko", "suicide", "scoring", "tax", "hasbutton", "whitehandicapbonus", "friendlypassok"}:
-        raise ValueError(f"rules do not say {', '.join(sorted(unknown))}; ko and suicide are wanted")
-    named, allowed = given.get("ko", "positional"), given.get("suicide", True)
-    if named not in KO_RULES or not isinstance(allowed, bool):
-        raise ValueError(f"ko is {named!r} and suicide {allowed!r}; one of {', '.join(KO_RULES)} and a bool are wanted")
-    return f"ko{named.upper()}scoreAREAtaxNONEsui{allowed:d}", KO_RULES[named], allowed
-
-
-def fixed_handicap(spec: Spec, number: int) -> list[str]:
-    """GTP's fixed points for 2 to 9 handicap stones (4 at most on a board with an even edge or one of 7).
-
-    Raises:
-        ValueError: if the board has not so many.
-    """
-    if number == 0:
-        return []
-    most = most_handicap(spec)
-    if not 2 <= number <= most:
-        raise ValueError(f"a handicap of {number} was asked for; this board has fixed points for 0 or 2 to {most}"
-                         if most else "this board has no fixed points for a handicap; name the vertices")
-    rows, columns = (_handicap_lines(edge) for edge in (spec.rows, spec.columns))
-    order = [(2, 0), (0, 2), (0, 0), (2, 2), (1, 0), (1, 2), (2, 1), (0, 1)]
-    chosen = order[: number - number % 2 if number > 4 else number] + ([(1, 1)] if number in (5, 7, 9) else [])
-    return [vertex.name(spec, rows[r] * spec.columns + columns[c]) for r, c in chosen]
-
-
-def free_handicap(spec: Spec, number: int) -> list[str]:
-    """Points for so many handicap stones, or one fewer than the board has: the fixed ones, if there are as many.
-
-    If not, stones are added to these one by one, each where the nearest stone is farthest, the border counting as
-    stones at twice its distance; of equal points the first is taken.
-    """
-    points, most = spec.rows * spec.columns, most_handicap(spec)
-    number = min(number, points - 1)
-    if 2 <= number <= most:
-        return fixed_handicap(spec, number)
-    row, column = np.divmod(np.arange(points), spec.columns)
-    edge = np.minimum.reduce([row, column, spec.rows - 1 - row, spec.columns - 1 - column]) + 1
-    room, stones = (2 * edge) ** 2, [vertex.parse(spec, name) for name in fixed_handicap(spec, most)]
-    for i in range(number):
-        if i == len(stones):
-            stones.append(int(room.argmax()))
-        room = np.minimum(room, (row - row[stones[i]]) ** 2 + (column - column[stones[i]]) ** 2)
-    return [vertex.name(spec, stone) for stone in stones]
-
-
-def _handicap_lines(edge: int) -> tuple[int, int, int]:
-    """The third line, from 13 points on the fourth, then the middle, then the same from the other edge."""
-    line = 3 if edge < 13 else 4
-    return line - 1, edge // 2, edge - line
-
-
-def most_handicap(spec: Spec) -> int:
-    """How many fixed points for handicap stones the board has."""
-    edges = (spec.rows, spec.columns)
-    if spec.game != GO or min(edges) < 7:
-        return 0
-    return 4 if min(edges) == 7 or any(edge % 2 == 0 for edge in edges) else 9
 
 
 def _komi(text: str) -> float:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from apps.go import vertex
-from apps.go.game import BLACK, WHITE, Game, fixed_handicap, free_handicap, read_colour
+from apps.go.game import BLACK, WHITE, Game, read_colour
+from apps.go.handicap import fixed_handicap, free_handicap
 from apps.go.player import Analysis, Candidate, Player
 from apps.go.sgf import LARGEST
 from apps.go.state import GO, PASSES

@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from apps.go import vertex
+from apps.go.engines import Died, Program
 from apps.go.game import BLACK, Game
-from apps.go.match import Died, Program
 
 MOVES = 82
 

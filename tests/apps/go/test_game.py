@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from apps.go import vertex
-from apps.go.game import BLACK, KO_RULES, RULES, WHITE, Game, fixed_handicap, most_handicap, read_rules
+from apps.go.game import BLACK, WHITE, Game
+from apps.go.handicap import fixed_handicap, most_handicap
 from apps.go.player import Random
+from apps.go.ruleset import KO_RULES, RULES, read_rules
 from apps.go.state import spec
 
 
