@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,8 +118,10 @@ def fit(
         # Read by the first rank for all: the others may be on machines that do not share its disk.
         state = runtime.from_first(checkpoint.load(state_path, app) if runtime.first and state_path.exists() else None)
         if state:
-            step, best, sums = _restore(state_path, state, model, optimizer, average)
-            means = Means(sums if runtime.first else None)
+            step, best, kept_means = _restore(state_path, state, model, optimizer, average)
+            means = kept_means if runtime.first else means
+            if step >= options.steps and runtime.first:
+                print(f"{out} is at step {step} of {options.steps}: there is nothing left to train", file=sys.stderr)
         net: Any = torch.compile(model) if runtime.compile else model
         net = DistributedDataParallel(net) if runtime.world > 1 else net
         stream = batches(step) if step < options.steps else iter(())
@@ -216,14 +219,17 @@ def _cut(batch: Any, part: slice) -> Any:
 
 
 def _restore(path: Path, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer,
-             average: Average | None) -> tuple[int, Scores, dict[str, Any]]:
-    """Fills model, optimizer and average; returns the step, the best scores and the sums since the last log line."""
+             average: Average | None) -> tuple[int, Scores, Means]:
+    """Fills model, optimizer and average; returns the step, the best scores and the means since the last log line."""
     try:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         if average:
             average.model.load_state_dict(state["average"] or state["model"])
-        return state["step"], state["best"], state["means"]
+        step, best, means = state["step"], state["best"], Means(state["means"])
+        if type(step) is not int or step < 0 or not isinstance(best, dict):
+            raise ValueError(f"step {step!r} and best {best!r} are not those of a run")
+        return step, best, means
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         first = " ".join(str(error).split())[:150]
         raise ValueError(f"{path} belongs to another model or optimizer ({first}); choose another folder") from error

@@ -31,20 +31,19 @@ def read(path: Path) -> dict[str, Any]:
     return results
 
 
-def no_sample(root: Path, path: Path, own: Path) -> None:
-    """Keeps scores on a sample of ours out of a room's own results.
+def no_sample(sha256: str, sample: str, path: Path, own: Path) -> None:
+    """Keeps scores on a sample of ours, wherever it lies, out of a room's own results.
 
     Args:
-        root: the folder of the data that is scored.
+        sha256, sample: of the data that is scored, and of the sample.
         path, own: the file that the scores are to go to, and the room's own.
 
     Raises:
-        ValueError: if they are the same and the data is a sample.
+        ValueError: if both are the same.
     """
-    if root.name == "sample" and Path(path).resolve() == own:
-        raise ValueError(f"only the sample of {root.parent.name} is here, whose scores are no results: set "
-                         f"WUNDERKAMMER_DATA to the folder above {root.parent.name}/, or pass --folder sample --out "
-                         "FILE to see how it works")
+    if sha256 == sample and Path(path).resolve() == own:
+        raise ValueError("only this project's sample is here, whose scores are no results: set WUNDERKAMMER_DATA to "
+                         "the folder of the real data, or pass --folder sample --out FILE to see how it works")
 
 
 def record(path: Path, name: str, section: dict[str, Any], program: str) -> None:

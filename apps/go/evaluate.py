@@ -48,9 +48,9 @@ class Test:
     def run(self) -> None:
         results.read(self.out)
         root = data.folder(self.folder)
-        results.no_sample(root, self.out, RESULTS)
-        player = predict.load(self.weights)
         positions = data.read(root, self.split)
+        results.no_sample(positions.sha256, data.read(data.SAMPLE, self.split).sha256, self.out, RESULTS)
+        player = predict.load(self.weights)
         columns: dict[str, list[np.ndarray]] = {}
         with Progress(len(positions), positions.name, "position") as bar:
             for begin in range(0, len(positions), 256):

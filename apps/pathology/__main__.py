@@ -107,6 +107,8 @@ def judge_tiles(files: list[Path], options: Options) -> None:
     from apps.pathology.reading import overlay, png, read
     from core.files import write
 
+    if options.saliency:
+        options.saliency.mkdir(parents=True, exist_ok=True)  # before the work, if it cannot be
     images = [as_tiles(_named(file, read_picture(file), options.mpp), options.mpp)[0] for file in files]
     predictor = load(options.weights, options.device, alpha=options.alpha)
     result = predictor(images, symmetries=options.symmetries)
@@ -143,9 +145,11 @@ def map_slide(path: Path, folder: Path, options: Options) -> None:
     """Scores one slide and writes all forms of its map into a folder."""
     from apps.pathology import export
     from apps.pathology.predict import load
+    from apps.pathology.reader import open_slide
     from core.card import brief
     from core.log import Progress
 
+    open_slide(path).close()  # what cannot be read is told before a model is loaded
     predictor = load(options.weights, options.device, alpha=options.alpha)
     with Progress(0, path.name, "tile") as bar:
         result = predictor.slide(path, options.mpp, progress=bar.update, out=folder)

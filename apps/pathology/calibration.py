@@ -21,6 +21,7 @@ from core.checked import typed
 
 Kind = Literal["identity", "temperature", "affine"]
 Metric = Callable[[NDArray, NDArray], float]
+LARGEST_BIAS = 100.0
 SCALE_BOUNDS = (1e-2, 1e2)  # separable validation data would drive the slope to infinity
 
 
@@ -58,6 +59,8 @@ class Calibration:
         made = typed(cls, values)
         if not SCALE_BOUNDS[0] <= made.scale <= SCALE_BOUNDS[1]:
             raise ValueError(f"scale is {made.scale:g}, wanted {SCALE_BOUNDS[0]:g} to {SCALE_BOUNDS[1]:g}")
+        if abs(made.bias) > LARGEST_BIAS:
+            raise ValueError(f"bias is {made.bias:g}, wanted at most {LARGEST_BIAS:g} either way")
         return made
 
 
@@ -154,6 +157,8 @@ class Conformal:
         """
         if not (isinstance(alpha, Real) and 0 < alpha < 1):
             raise ValueError(f"alpha is {alpha!r}, wanted a risk between 0 and 1, such as 0.05")
+        if not (isinstance(confidence, Real) and 0 < confidence < 1):
+            raise ValueError(f"confidence is {confidence!r}, wanted a number between 0 and 1, such as 0.95")
         p, y = _checked(prob, labels, "probabilities")
         zero, one = (_finite_sample_quantile(group, alpha, confidence) for group in (p[y == 0], 1 - p[y == 1]))
         return cls(alpha, (zero, one), confidence, len(p))
@@ -183,6 +188,17 @@ def _finite_sample_quantile(doubt: NDArray, alpha: float, confidence: float) -> 
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A row of `reliability` as a card keeps it."""
+
+    low: float
+    high: float
+    mean: float | None
+    observed: float | None
+    n: int
 
 
 def reliability(prob: ArrayLike, labels: ArrayLike, bins: int = 15, equal_mass: bool = False) -> list[dict[str, Any]]:

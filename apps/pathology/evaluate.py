@@ -52,14 +52,13 @@ class Test:
     """The file of results; figures go to `figures` beside it."""
 
     def run(self) -> None:
-        root = _tiles(self.folder, self.out)
+        root, test = _tiles(self.folder, self.out)
         predictor = predict.load(self.weights, precision=self.precision)
-        test = data.read(root, "test")
         logits = _logits(predictor, test)
         turned = _logits(predictor, test, symmetries=True)
         probability = predictor.calibration.probability(logits)
         baseline = _colour_baseline(root, test)
-        answered = ~predictor.conformal.uncertain(probability)
+        answered = ~(predictor.conformal.uncertain(probability) | predict.empty(test.stack()))
         wrong = (probability >= 0.5) != (test.labels == 1)
         section = {
             "n": len(test), "split": test.name, "sha256": test.sha256, **_provenance(predictor),
@@ -70,6 +69,7 @@ class Test:
                 "alpha": predictor.conformal.alpha, "confidence": predictor.conformal.confidence,
                 "answered": float(answered.mean()),
                 "answered_and_wrong": float((wrong & answered).mean()),
+                "answered_and_wrong_by_class": [float((wrong & answered)[test.labels == c].mean()) for c in (0, 1)],
                 "accuracy_where_answered": float(1 - wrong[answered].mean()),
                 "accuracy_where_declined": float(1 - wrong[~answered].mean()) if (~answered).any() else None},
             "symmetries": _scores(predictor.calibration.probability(turned), test.labels),
@@ -81,7 +81,7 @@ class Test:
             "saliency": _saliency(predictor, test),
         }
         results.record(self.out, "test", section, PROGRAM)
-        _figures(self.out.parent / "figures", predictor, test, logits, probability, baseline)
+        _figures(self.out.parent / "figures", predictor, test, logits, probability, baseline, answered)
         print(json.dumps({k: section[k] for k in ("auroc", "ece", "accuracy")}))
 
 
@@ -97,8 +97,8 @@ class Models:
     """The file of results."""
 
     def run(self) -> None:
-        root = _tiles(self.folder, self.out)
-        splits = {split: data.read(root, split) for split in ("val", "test")}
+        root, test = _tiles(self.folder, self.out)
+        splits = {"val": data.read(root, "val"), "test": test}
         rows = []
         for name in self.weights:
             predictor = predict.load(name)
@@ -122,7 +122,7 @@ class Cross:
     """The file of results."""
 
     def run(self) -> None:
-        test = data.read(_tiles(self.folder, self.out), "test")
+        _, test = _tiles(self.folder, self.out)
         section: dict[str, Any] = {"split": test.name}
         for name in self.weights:
             predictor = predict.load(name)
@@ -201,12 +201,13 @@ class Table:
             results.between_marks(folder / "README.md", linked(text, folder))
 
 
-def _tiles(given: str, out: Path) -> Path:
-    """The folder of tiles, after a look at the file that the scores go to."""
+def _tiles(given: str, out: Path) -> tuple[Path, data.Tiles]:
+    """The folder of tiles and its test split, after a look at the file that the scores go to."""
     results.read(out)
     root = data.folder(given)
-    results.no_sample(root, out, RESULTS)
-    return root
+    test = data.read(root, "test")
+    results.no_sample(test.sha256, data.read(data.SAMPLE, "test").sha256, out, RESULTS)
+    return root, test
 
 
 def _logits(predictor: Predictor, tiles: data.Tiles, *, symmetries: bool = False) -> np.ndarray:
@@ -245,7 +246,7 @@ def _saliency(predictor: Predictor, tiles: data.Tiles, most: int = 400) -> dict[
 
 
 def _figures(folder: Path, predictor: Predictor, test: data.Tiles, logits: np.ndarray, probability: np.ndarray,
-             baseline: np.ndarray) -> None:
+             baseline: np.ndarray, answered: np.ndarray) -> None:
     from apps.pathology import plots
 
     y = test.labels
@@ -253,7 +254,7 @@ def _figures(folder: Path, predictor: Predictor, test: data.Tiles, logits: np.nd
     _publish(folder / "roc.png", plots.roc({predictor.card.name: probability, "colour only": baseline}, y))
     curves = {predictor.card.name: probability, "colour only": baseline}
     _publish(folder / "selective_risk.png", plots.selective_risk(
-        curves, y, {predictor.card.name: predictor.conformal.uncertain(probability)}))
+        curves, y, {predictor.card.name: ~answered}))
     rng = np.random.default_rng(0)
     chosen = np.concatenate([rng.choice(np.flatnonzero(y == c), 4, replace=False) for c in (1, 0)])
     result = predictor(np.stack([test.images[i] for i in chosen]))

@@ -22,7 +22,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Lesion:
-    """One connected region (sides or corners touch) of cells at or above the threshold."""
+    """One connected region (sides or corners touch) of cells at or above the threshold, none of which is declined."""
 
     area_mm2: float
     mean: float  # probability over its cells
@@ -77,14 +77,17 @@ class SlideResult:
     def lesion_map(self, threshold: float = 0.5) -> np.ndarray:
         """Return (h, w) int32: 0, or the number of the lesion a cell belongs to, 1 being the largest."""
         with np.errstate(invalid="ignore"):
-            labels, count = ndimage.label(self.heatmap >= threshold, np.ones((3, 3)))
+            likely = self.heatmap >= threshold
+        if self.uncertain is not None:
+            likely &= ~self.uncertain
+        labels, count = ndimage.label(likely, np.ones((3, 3)))
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         rank = np.zeros(count + 1, np.int32)
         rank[np.argsort(-sizes, kind="stable") + 1] = np.arange(1, count + 1)
         return rank[labels]
 
     def lesions(self, threshold: float = 0.5) -> list[Lesion]:
-        """Return the connected regions at or above a probability, largest first."""
+        """Return the connected regions at or above a probability where the model answers, largest first."""
         labels, (xs, ys) = self.lesion_map(threshold), self.edges()
         xs, ys = (xs[1:] + xs[:-1]) / 2, (ys[1:] + ys[:-1]) / 2
         found = []

@@ -56,8 +56,8 @@ def sample_tile(kind: str):
 def own_tiles():
     """Takes uploads; gives those that can be judged, by name."""
     limits = f"At most {MOST_TILES} files of {TILE_MB} MB. They stay in memory while the page is open, and on no disk."
-    files = st.file_uploader("Tiles of 96 x 96 pixels", type=["png", "jpg", "jpeg", "tif", "tiff"], key="files",
-                             accept_multiple_files=True, max_upload_size=TILE_MB, help=limits)
+    files = st.file_uploader("Tiles of 96 x 96 pixels", type=["png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp"],
+                             key="files", accept_multiple_files=True, max_upload_size=TILE_MB, help=limits)
     mpp = st.number_input("Micrometres per pixel, if not 0.97", *MPP_RANGE, None, format="%.3f", key="tile_mpp",
                           placeholder="0.25 for 40x, 0.5 for 20x", bind="query-params",
                           help="Larger pictures are resampled, and their middle 96 x 96 pixels are judged.")
@@ -112,8 +112,8 @@ def chosen_row(readings: list[Reading]) -> int:
 def verdict(reading: Reading, truth: str = "", beside: bool = False) -> None:
     """Shows a probability and, below or beside it, what it means in words; an abstention looks like one."""
     if reading.uncertain:
-        st.warning(f"On patches like this one it would be wrong too often. Its score for tumour is "
-                   f"{ui.plain(reading.number)}. {reading.sentence}", title=DECLINES.capitalize())
+        st.warning("It holds no tissue, or the model would be wrong too often on patches like this one. Its score for "
+                   f"tumour is {ui.plain(reading.number)}. {reading.sentence}", title=DECLINES.capitalize())
     else:
         number, word = st.columns([1, 3], vertical_alignment="center") if beside else (st.container(), st.container())
         number.metric("Tumour probability", reading.number)
@@ -347,7 +347,7 @@ def summary(result) -> None:
     with st.container(horizontal=True, gap="medium"):
         st.metric("Tissue", f"{facts['tissue_mm2']:.2f} mm²", width="content")
         st.metric("Tumour", f"{facts['tumour_mm2']:.2f} mm²", width="content",
-                  help="Cells at 0.5 or more: lymph-node tumour if this is a lymph node, nothing if it is not")
+                  help="Cells at 0.5 or more that are not declined; it means nothing where this is no lymph node")
         st.metric("Lesions", f"{len(facts['lesions']):,}", width="content", help="Regions of such cells")
         st.metric("Declined", f"{facts.get('uncertain_cells', 0):,}", width="content",
                   help=f"Cells, of {facts['cells']:,}, on which the model declines to answer")

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from apps.pathology import calibration
-from apps.pathology.calibration import Calibration, Conformal
-from apps.pathology.data import MPP, SIDE, Tiles, dihedral, to_tensor
+from apps.pathology.calibration import Bin, Calibration, Conformal
+from apps.pathology.data import MPP, OPTICAL_DENSITY, SIDE, Tiles, dihedral, to_tensor
 from apps.pathology.inference import ready, saliency
 from apps.pathology.model import ModelConfig, Net, build
 from core import card, weights
@@ -27,6 +27,8 @@ APP = "pathology"
 TABLE = Path(__file__).parent / "weights.toml"
 BATCH = 64
 ALPHA = 0.05
+STAINED = 0.15
+"""Mean optical density of a stained pixel; that of tiles is 0 on glass."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Result:
     probability: np.ndarray
     """(N,) float32: calibrated probability of tumour in the centre 32x32."""
     uncertain: np.ndarray
-    """(N,) bool: the model declines to answer (conformal prediction set of none or both classes)."""
+    """(N,) bool: the model declines to answer (the conformal set is not one class, or the tile holds no tissue)."""
     _tiles: np.ndarray = field(repr=False)
     _saliency: Callable[[np.ndarray], np.ndarray] = field(repr=False)
 
@@ -72,6 +74,8 @@ class Predictor:
         try:
             self.calibration = Calibration.from_dict(settings["calibration"])
             self.conformal = _conformal(settings, ALPHA)
+            for row in settings.get("reliability", ()):
+                typed(Bin, row)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"model {sheet.name!r} has no sound calibration ({error}); run "
                              "`python -m apps.pathology.evaluate calibrate FILE`") from error
@@ -98,7 +102,7 @@ class Predictor:
         tiles = as_tiles(images, mpp)
         logits = self.logits(tiles, symmetries=symmetries)
         probability = self.calibration.probability(logits)
-        return Result(probability, self.conformal.uncertain(probability), tiles, self._grad_cam)
+        return Result(probability, self.conformal.uncertain(probability) | empty(tiles), tiles, self._grad_cam)
 
     def probabilities(self, tiles: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (N,) float32 of native tiles (N, 96, 96, 3) uint8."""
@@ -199,7 +203,9 @@ def calibrate(path: Path, tiles: Tiles, device: str = "cpu") -> Card:
 
 def _conformal(settings: dict[str, Any], alpha: float) -> Conformal:
     """Abstention at any risk, from the sorted doubts about the true class that the card keeps."""
-    zero, one = (np.asarray(doubts, np.float64) for doubts in settings["doubts"])
+    zero, one = (np.asarray(doubts) for doubts in settings["doubts"])
+    if any(doubts.dtype.kind not in "fiu" for doubts in (zero, one)):
+        raise ValueError("its doubts are no numbers")
     return Conformal.fit(np.concatenate([zero, 1 - one]), np.repeat([0, 1], [len(zero), len(one)]), alpha)
 
 
@@ -216,6 +222,11 @@ def as_tiles(images: np.ndarray | Sequence[np.ndarray], mpp: float | None = None
     if not len(images):
         raise ValueError("there is no image to judge; pass at least one (H, W, 3) uint8 RGB array")
     return np.stack([_native(np.asarray(image), mpp) for image in images])
+
+
+def empty(tiles: np.ndarray) -> np.ndarray:
+    """(N,) bool: tiles (N, H, W, 3) uint8 of glass: fewer than 1 % of their pixels are stained at all."""
+    return (OPTICAL_DENSITY[tiles].mean(-1) > STAINED).mean((1, 2)) < 0.01
 
 
 def _native(image: np.ndarray, mpp: float | None) -> np.ndarray:

@@ -31,7 +31,8 @@ def table(results: dict[str, Any]) -> str:
             ("NLL / Brier", f"{_v(test['nll'])} / {_v(test['brier'])}", "",
              f"colour {_v(colour['nll'])} / {_v(colour['brier'])}"),
             (f"answered, at a risk of {test['abstention']['alpha']:.0%}", f"{test['abstention']['answered']:.1%}", "",
-             f"answered and wrong {test['abstention']['answered_and_wrong']:.1%}; accuracy where it answers "
+             f"answered and wrong {test['abstention']['answered_and_wrong']:.1%} "
+             f"({_by_class(test['abstention'])}); accuracy where it answers "
              f"{test['abstention']['accuracy_where_answered']:.3f}, where it declines {_declined(test['abstention'])}"),
         ]
         for group, part in test["within_scanner_group"].items():
@@ -88,6 +89,11 @@ def _benchmark(name: str) -> dict[str, Any] | None:
 
 def _v(score: dict[str, float]) -> str:
     return f"{score['value']:.4f}"
+
+
+def _by_class(abstention: dict[str, Any]) -> str:
+    normal, tumour = abstention["answered_and_wrong_by_class"]
+    return f"of normal tiles {normal:.1%}, of tumour {tumour:.1%}"
 
 
 def _declined(abstention: dict[str, Any]) -> str:

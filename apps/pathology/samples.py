@@ -61,7 +61,7 @@ def uploaded(files: Iterable[Any], mpp: float | None) -> tuple[dict[str, np.ndar
         try:
             images[label] = as_tiles(read_picture(file, name), mpp)[0]
         except ValueError as error:
-            trouble = str(error).replace("pass mpp, its microns per pixel", "type its micrometres per pixel below")
+            trouble = str(error).replace("pass mpp, its microns per pixel", "say how many micrometres a pixel has")
             troubles.append(trouble if name in trouble else f"{name}: {trouble}")
     return images, troubles
 

@@ -105,7 +105,7 @@ PRESETS = {
                augment=Augment(stain=0.1), fit=Fit(steps=16, log_every=4, evaluate_every=8, save_every=8)),
     ),
     "default": (
-        "The shipped model: goes on from a `lite0` run with tiles enlarged to 128 pixels; an hour on one CPU thread.",
+        "Goes on from a `lite0` run with tiles enlarged to 128 pixels; an hour on one CPU thread.",
         Config(start="runs/pathology/lite0", model=ModelConfig(side=128), data=Data(train=ALL),
                optimise=Optimise(lr=3e-4, head_lr=3e-4, warmup=50),
                fit=Fit(steps=1300, average=0.998, clip=5.0, evaluate_every=260, save_every=65)),
@@ -127,8 +127,9 @@ PRESETS = {
                fit=Fit(steps=920, average=0.998, clip=5.0, evaluate_every=230, save_every=115)),
     ),
     "taught": (
-        "The shipped model, taught by its own mean opinion over the eight symmetries; an hour on one CPU thread.",
-        Config(out=Path("runs/pathology/taught"), start="default", teachers=("default",), trust=0.9, mixup=0.5,
+        "The shipped model: goes on from a `default` run, taught by its own mean opinion over the eight symmetries.",
+        Config(out=Path("runs/pathology/taught"), start="runs/pathology/default",
+               teachers=("runs/pathology/default",), trust=0.9, mixup=0.5,
                model=ModelConfig(side=128), data=Data(train=ALL),
                optimise=Optimise(lr=3e-4, head_lr=3e-4, warmup=50),
                fit=Fit(steps=800, average=0.995, clip=5.0, evaluate_every=100, save_every=50)),

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core import cli
+from core.files import publishing
 from data.pcam.pack import TILE, tissue_fraction, write_npz
 from data.pcam.tissue import STAINS, noise, render
 
@@ -57,11 +59,13 @@ def make(out: Path) -> None:
         if split == "test":
             for group in (0, 1):
                 for label in (0, 1):
-                    whole = np.array([tissue_fraction(image) > 0.98 for image in made["images"]])  # without a hole
-                    chosen = np.flatnonzero((made["label"] == label) & (made["scanner_group"] == group) & whole)[:2]
+                    mine = np.flatnonzero((made["label"] == label) & (made["scanner_group"] == group))
+                    filled = [tissue_fraction(made["images"][i]) for i in mine]
+                    chosen = mine[[np.argmax(filled), np.argmin(filled)]]
                     for number, i in enumerate(chosen):
                         name = f"tile_{('normal', 'tumour')[label]}_{'ab'[group]}{number + 1}.png"
-                        Image.fromarray(made["images"][i]).save(out / name, optimize=True)
+                        with publishing(out / name) as part:
+                            Image.fromarray(made["images"][i]).save(part, "PNG", optimize=True)
 
 
 def main() -> None:
@@ -71,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.main(main)

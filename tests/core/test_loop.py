@@ -108,6 +108,20 @@ def test_a_state_that_lacks_a_part_is_refused(alone, tmp_path, key):
         train(tmp_path, steps=60)
 
 
+@pytest.mark.parametrize(("key", "value"), [("step", "7"), ("step", -1), ("step", True), ("step", 2.5), ("best", [1]),
+                                            ("best", None), ("means", [1]), ("means", {"a": "b"})])
+def test_a_state_with_a_part_of_another_kind_is_refused(alone, tmp_path, key, value):
+    state = {**checkpoint.load(alone / "last.pt", "toy"), key: value}
+    checkpoint.save(tmp_path / "last.pt", "toy", {k: v for k, v in state.items() if k not in ("version", "app")})
+    with pytest.raises(ValueError, match=r"belongs to another model or optimizer \("):
+        train(tmp_path, steps=60)
+
+
+def test_a_finished_run_says_so(alone, capsys):
+    train(alone)
+    assert f"{alone} is at step 40 of 40: there is nothing left to train" in capsys.readouterr().err
+
+
 def test_two_trainings_in_one_folder_are_refused(tmp_path):
     with FileLock(tmp_path / ".lock"), pytest.raises(ValueError, match="another training is writing into"):
         train(tmp_path)

@@ -207,6 +207,12 @@ def test_a_risk_is_between_0_and_1(alpha):
         c.Conformal.fit([0.1, 0.9], [0, 1], alpha)
 
 
+@pytest.mark.parametrize("confidence", [0, 1, -1, float("nan"), "x"])
+def test_a_confidence_is_between_0_and_1(confidence):
+    with pytest.raises(ValueError, match="confidence is"):
+        c.Conformal.fit([0.1, 0.9], [0, 1], 0.1, confidence)
+
+
 # -- scores ------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -136,11 +137,13 @@ def test_a_file_that_cannot_take_the_results_is_refused_before_the_work(tmp_path
         assert out.read_text() == content
 
 
-def test_scores_of_drawings_never_replace_the_results(monkeypatch):
+def test_scores_of_drawings_never_replace_the_results(tmp_path, monkeypatch):
     before = evaluate.RESULTS.read_bytes()
-    for run in (evaluate.Test(folder="sample"), evaluate.Models(("default",), folder="sample"),
-                evaluate.Cross(("default", "default"), folder="sample")):
-        with pytest.raises(ValueError, match=r"only the sample of pcam is here.*--folder sample --out FILE"):
+    copied = str(shutil.copytree(data.SAMPLE, tmp_path / "pcam"))
+    monkeypatch.chdir(ROOT)
+    for run in (evaluate.Test(folder="sample"), evaluate.Test(folder="data/pcam/sample"), evaluate.Test(folder=copied),
+                evaluate.Models(("default",), folder="sample"), evaluate.Cross(("default", "default"), folder=copied)):
+        with pytest.raises(ValueError, match=r"only this project's sample is here.*--folder sample --out FILE"):
             run.run()
     assert evaluate.RESULTS.read_bytes() == before
 

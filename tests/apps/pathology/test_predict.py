@@ -236,17 +236,32 @@ def test_a_card_whose_model_makes_no_sense_is_told_before_it_is_built(tmp_path, 
     ({"calibration": {"bias": float("inf")}}, "bias is inf"),
     ({"doubts": None}, "NoneType"),
     ({"doubts": [[0.1]]}, "unpack"),
-    ({"doubts": "abc"}, "'a'"),
-    ({"doubts": ["a", "b"]}, "'a'|shape"),
+    ({"calibration": {"bias": 1e300}}, r"bias is 1e\+300"),
+    ({"doubts": "abc"}, "unpack"),
+    ({"doubts": ["a", "b"]}, "no numbers"),
+    ({"doubts": [["0.1"], ["0.2"]]}, "no numbers"),
+    ({"reliability": [{"low": "a"}]}, "low is 'a'"),
+    ({"reliability": {"low": 1}}, "'low' stands where"),
+    ({"reliability": 3}, "int"),
     ({"doubts": [[], []]}, "at least one"),
     ({"doubts": [[[1]], [[1]]]}, "shape"),
     ({"doubts": [[5.0], [9.0]]}, "wanted 0 to 1"),
-    ({"doubts": [[None], [0.1]]}, "not finite"),
+    ({"doubts": [[None], [0.1]]}, "no numbers"),
 ])
 def test_a_card_whose_calibration_makes_no_sense_is_told(predictor, change, says):
     sheet = dataclasses.replace(predictor.card, settings={**predictor.card.settings, **change})
     with pytest.raises(ValueError, match=f"no sound calibration .*({says})"):
         predict.Predictor(None, sheet)  # before any work with the net
+
+
+def test_a_tile_of_glass_is_declined(predictor, images):
+    glass = np.full((96, 96, 3), 240, np.uint8)
+    speck = glass.copy()
+    speck[:9, :10] = 90  # 90 of 9,216 pixels, and 93
+    speck_and_more = speck.copy()
+    speck_and_more[20, :3] = 90
+    assert predictor([glass, speck]).uncertain.all()
+    assert predict.empty(np.stack([glass, speck, speck_and_more, images[0]])).tolist() == [True, True, False, False]
 
 
 def test_a_card_without_doubts_is_told(predictor):
