@@ -203,7 +203,7 @@ def test_a_phone_is_wide_enough(visit, path, scheme):
         stage(page)
         expect(page.get_by_text(re.compile(r"^At \d+, \d+ px"))).to_be_visible()
     elif "own" in path:
-        expect(page.get_by_text("Drop tiles here")).to_be_visible()
+        expect(page.get_by_text("Upload tiles of")).to_be_visible()
     else:
         expect(page.get_by_text("How far its probabilities can be trusted")).to_be_visible()
     assert visitor.overflow() <= 0
