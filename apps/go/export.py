@@ -20,9 +20,8 @@ import torch
 from apps.go.features import NUMBERS, PLANES
 from apps.go.model import Output
 from apps.go.predict import read_net
+from apps.go.state import spec
 from core.files import publishing
-
-SIDES = {"go": (9, 9), "connect4": (6, 7), "othello": (8, 8), "gomoku": (15, 15)}
 
 
 def export(weights: str, path: Path) -> Path:
@@ -35,7 +34,8 @@ def export(weights: str, path: Path) -> Path:
         raise ValueError("ONNX files need the packages onnx and onnxscript, which are not installed: install the extra "
                          "`onnx` (uv sync --extra onnx, or pip install '.[onnx]')")
     net, card = read_net(weights)
-    example = (torch.zeros(2, PLANES, *SIDES[net.config.game]), torch.zeros(2, NUMBERS))
+    board = spec(net.config.game)
+    example = (torch.zeros(2, PLANES, board.rows, board.columns), torch.zeros(2, NUMBERS))
     free: tuple[dict[int, str], dict[int, str]] = ({0: "batch", 2: "rows", 3: "columns"}, {0: "batch"})
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # of the exporter, about its own names

@@ -13,7 +13,7 @@ class Optimise:
     """AdamW, its schedule, and what counts how much."""
 
     lr: float = 2e-3
-    """Learning rate; it warms up linearly and falls to zero as half a cosine."""
+    """Learning rate at its highest; it warms up linearly, then falls."""
     weight_decay: float = 0.03
     """Decoupled weight decay of matrices and filters."""
     warmup: int = 200

@@ -16,7 +16,7 @@ from apps.go.game import Game
 from apps.go.model import ModelConfig, Net
 from apps.go.player import Analysis, Candidate
 from apps.go.search import Evaluator, Judged, Options, Search, add_noise
-from apps.go.state import NAMES
+from apps.go.state import NAMES, spec
 from apps.go.tree import ENDED
 from core import card, weights
 from core.card import Card
@@ -43,9 +43,9 @@ class Player:
         self.card, self.sha256, self.game = sheet, sha256, net.config.game
         self.options = options or Options(lead=0.1 if self.game == "go" else 0.0)  # only Go's lead is learned
         self.device = find_device(device)
-        side = {"go": (9, 9), "connect4": (6, 7), "othello": (8, 8), "gomoku": (15, 15)}[self.game]
-        generator = torch.Generator().manual_seed(0)
-        example = (torch.rand(2, PLANES, *side, generator=generator), torch.rand(2, NUMBERS, generator=generator))
+        board, generator = spec(self.game), torch.Generator().manual_seed(0)
+        example = (torch.rand(2, PLANES, board.rows, board.columns, generator=generator),
+                   torch.rand(2, NUMBERS, generator=generator))
         self._net = ready(net, self.device, precision, example=example)
         self._type = next(self._net.parameters()).dtype
         self.precision = str(self._type).removeprefix("torch.")

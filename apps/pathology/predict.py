@@ -38,7 +38,7 @@ class Result:
     probability: np.ndarray
     """(N,) float32: calibrated probability of tumour in the centre 32x32."""
     uncertain: np.ndarray
-    """(N,) bool: the model declines to answer (the conformal set is not one class, or the tile holds no tissue)."""
+    """(N,) bool: the model declines to answer (its conformal set is not the more probable class, or no tissue)."""
     _tiles: np.ndarray = field(repr=False)
     _saliency: Callable[[np.ndarray], np.ndarray] = field(repr=False)
 
