@@ -127,10 +127,10 @@ PRESETS = {
     "selfplay": (
         "The shipped net's second part: it goes on by playing itself at 9x9 Go, the archive's labels beside it.",
         Config(begin="default",
-               play=Play(pieces=4, games=48, simulations=160, cheap=32, considered=12, opening=6, komi=1.0),
+               play=Play(pieces=4, games=48, simulations=96, cheap=16, full=0.5, considered=12, opening=6, komi=1.0),
                learn=Learn(steps=150, window=12, archive=0.5, search=0.5, average=0.995, halving=6000),
                optimise=Optimise(lr=2e-4, warmup=100), hardware=Hardware(precision="bfloat16"),
-               gate=Gate(every=2, share=0.5, games=96, visits=16, opening=6, anchors=("default",))),
+               gate=Gate(every=3, share=0.5, games=96, visits=16, opening=6, anchors=("default",))),
     ),
     "connect4": (
         "Connect Four from nothing, in an hour on two cores.",
